@@ -1,0 +1,38 @@
+"""Starts MiniStack with its ECS tasks on the host's network.
+
+MiniStack puts a task of network mode `awsvpc` on the engine's bridge, from where nothing that is bound to 127.0.0.1
+can be reached; it has no setting for that. Here such a task keeps its mode in the API and gets the host's network,
+so that every server stays on 127.0.0.1 and the container reaches all of them, the metadata endpoint included.
+It also hands the task definition's `entryPoint` to the engine, which MiniStack leaves out.
+"""
+
+import sys
+
+from ministack import app
+from ministack.services import ecs
+
+build_run_kwargs, register_metadata = ecs._build_run_kwargs, ecs._register_metadata
+
+
+def run_on_the_host(cdef, td, env, port_bindings, ecs_network, host_mode, *rest):
+    kwargs = build_run_kwargs(cdef, td, env, None, ecs_network, True, *rest)
+    if cdef.get("entryPoint"):
+        kwargs["entrypoint"] = cdef["entryPoint"]
+    return kwargs
+
+
+def serve_metadata_on_the_host(task_arn, cluster_arn, td, cdef, launch_type, env, host_mode, ministack_net_ip):
+    own_endpoint = env.get("AWS_ENDPOINT_URL")
+    token = register_metadata(task_arn, cluster_arn, td, cdef, launch_type, env, True, ministack_net_ip)
+    # ECS sets no such variable; MiniStack's would replace the one that the task was given.
+    if own_endpoint:
+        env["AWS_ENDPOINT_URL"] = own_endpoint
+    return token
+
+
+ecs._build_run_kwargs = run_on_the_host
+ecs._register_metadata = serve_metadata_on_the_host
+ecs._container_ip = lambda container, network: "127.0.0.1"
+
+sys.argv[:] = ["ministack"]
+app.main()
