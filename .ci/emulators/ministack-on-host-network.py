@@ -3,7 +3,8 @@
 MiniStack puts a task of network mode `awsvpc` on the engine's bridge, from where nothing that is bound to 127.0.0.1
 can be reached; it has no setting for that. Here such a task keeps its mode in the API and gets the host's network,
 so that every server stays on 127.0.0.1 and the container reaches all of them, the metadata endpoint included.
-It also hands the task definition's `entryPoint` to the engine, which MiniStack leaves out.
+It also hands the task definition's `entryPoint` to the engine, which MiniStack leaves out, and makes one log event
+of a line that a program wrote in pieces, where MiniStack makes one of each piece.
 """
 
 import sys
@@ -30,6 +31,24 @@ def serve_metadata_on_the_host(task_arn, cluster_arn, td, cdef, launch_type, env
     return token
 
 
+class WholeLines:
+    """A container whose log stream is cut at line ends."""
+
+    def __init__(self, container):
+        self.container = container
+
+    def logs(self, **options):
+        rest = b""
+        for chunk in self.container.logs(**options):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if lines:
+                yield b"\n".join(lines)
+        yield rest
+
+
+forward_awslogs = ecs._forward_awslogs
+
+ecs._forward_awslogs = lambda container, *rest: forward_awslogs(WholeLines(container), *rest)
 ecs._build_run_kwargs = run_on_the_host
 ecs._register_metadata = serve_metadata_on_the_host
 ecs._container_ip = lambda container, network: "127.0.0.1"
