@@ -4,10 +4,12 @@ MiniStack puts a task of network mode `awsvpc` on the engine's bridge, from wher
 can be reached; it has no setting for that. Here such a task keeps its mode in the API and gets the host's network,
 so that every server stays on 127.0.0.1 and the container reaches all of them, the metadata endpoint included.
 It also hands the task definition's `entryPoint` to the engine, which MiniStack leaves out, and makes one log event
-of a line that a program wrote in pieces, where MiniStack makes one of each piece.
+of a line that a program wrote in pieces, where MiniStack makes one of each piece. A container is removed only when
+its log has been read: MiniStack loses the last lines of a stopped task now and then.
 """
 
 import sys
+import threading
 
 from ministack import app
 from ministack.services import ecs
@@ -46,9 +48,31 @@ class WholeLines:
         yield rest
 
 
-forward_awslogs = ecs._forward_awslogs
+forward_awslogs, remove_container = ecs._forward_awslogs, ecs._remove_docker_container
+being_read = {}
 
-ecs._forward_awslogs = lambda container, *rest: forward_awslogs(WholeLines(container), *rest)
+
+def forward_whole_lines(container, *rest):
+    done = being_read.setdefault(container.id, threading.Event())
+    try:
+        forward_awslogs(WholeLines(container), *rest)
+    finally:
+        done.set()
+
+
+def remove_when_read(docker_client, container_or_id):
+    done = being_read.pop(getattr(container_or_id, "id", container_or_id), None)
+    if done and not done.is_set():
+        try:
+            docker_client.containers.get(getattr(container_or_id, "id", container_or_id)).stop(timeout=5)
+        except Exception:
+            pass
+        done.wait(5)
+    remove_container(docker_client, container_or_id)
+
+
+ecs._forward_awslogs = forward_whole_lines
+ecs._remove_docker_container = remove_when_read
 ecs._build_run_kwargs = run_on_the_host
 ecs._register_metadata = serve_metadata_on_the_host
 ecs._container_ip = lambda container, network: "127.0.0.1"

@@ -20,16 +20,24 @@ SHELL_IMAGE=docker.io/library/anycloud-busybox:latest
 say() { printf 'emulators: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+mkdir -p "$SHORT"
+[ -O "$SHORT" ] || die "$SHORT belongs to somebody else"
+chmod 700 "$SHORT"
+
 venv() { printf '%s/venv-%s' "$STATE" "$1"; }
 installed() { [ -f "$(venv "$1")/.lock" ]; }
 
 # A pid file holds the pid and the process's start time, so that a pid given out again is never taken for ours.
-started_at() { awk '{ sub(/^.*\) /, ""); print $20 }' "/proc/$1/stat" 2>/dev/null || true; }
+started_at() { awk '{ sub(/^.*\) /, ""); if ($1 != "Z") print $20 }' "/proc/$1/stat" 2>/dev/null || true; }
 remember() { printf '%s %s\n' "$2" "$(started_at "$2")" > "$RUN/$1.pid"; }
 alive() {
     local pid='' since=''
     [ -f "$RUN/$1.pid" ] && read -r pid since < "$RUN/$1.pid" || return 1
     [ -n "$since" ] && [ "$(started_at "$pid")" = "$since" ]
+}
+# Zombies do not count: whoever inherits them may take its time.
+group_runs() {
+    cat /proc/[0-9]*/stat 2>/dev/null | awk -v group="$1" '{ sub(/^.*\) /, ""); if ($3 == group && $1 != "Z") found = 1 } END { exit !found }'
 }
 
 docker_socket() {
