@@ -2,12 +2,15 @@
 //!
 //! Labels are placed by anchor and never by measured width, as no font is at hand in a container.
 
+mod bars;
+
 use plotters::{
     coord::Shift,
     prelude::*,
     style::text_anchor::{HPos, Pos, VPos},
 };
 
+use self::bars::{Bar, bar_chart};
 use crate::report::{ChannelResult, TrainingReport, WeeklyFit};
 
 const SIZE: (u32, u32) = (1200, 900);
@@ -148,7 +151,7 @@ fn contributions(area: &Area<'_>, report: &TrainingReport) -> Drawn {
     heading(
         area,
         "Revenue brought by channel",
-        &format!("Sum of all weeks. The base brings the other {base:.1} %"),
+        &format!("Sum of all weeks, green: organic. The base brings the other {base:.1} %"),
     )?;
     let bars: Vec<Bar> = report
         .channels
@@ -172,7 +175,7 @@ fn returns(area: &Area<'_>, report: &TrainingReport) -> Drawn {
     heading(
         area,
         "Return on spend",
-        "Revenue per unit spent, and its range in the best trials",
+        "Revenue per unit spent, and its range among the averaged models",
     )?;
     let bars: Vec<Bar> = report
         .channels
@@ -189,74 +192,6 @@ fn returns(area: &Area<'_>, report: &TrainingReport) -> Drawn {
         })
         .collect();
     bar_chart(area, &bars, "")
-}
-
-struct Bar<'a> {
-    name: &'a str,
-    colour: RGBColor,
-    value: f64,
-    range: Option<(f64, f64)>,
-    label: String,
-}
-
-/// Lying bars, the first on top, each with its label after its end.
-fn bar_chart(area: &Area<'_>, bars: &[Bar<'_>], unit: &str) -> Drawn {
-    let end = |bar: &Bar| bar.range.map_or(bar.value, |(_, high)| high.max(bar.value));
-    let longest = bars.iter().map(end).fold(f64::MIN_POSITIVE, f64::max);
-    let count = bars.len() as f64;
-    let middle = |index: usize| count - index as f64 - 0.5;
-    let mut chart = ChartBuilder::on(area)
-        .margin_top(76)
-        .margin_right(28)
-        .margin_bottom(12)
-        .set_label_area_size(LabelAreaPosition::Left, 104)
-        .set_label_area_size(LabelAreaPosition::Bottom, 30)
-        .build_cartesian_2d(0.0..longest * 1.3, 0.0..count)
-        .map_err(failed)?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(GRID)
-        .x_labels(6)
-        .y_labels(0)
-        .x_label_formatter(&|value| format!("{value:.0}{unit}"))
-        .label_style(text(14, MUTED))
-        .draw()
-        .map_err(failed)?;
-    for (index, bar) in bars.iter().enumerate() {
-        let y = middle(index);
-        chart
-            .draw_series([Rectangle::new(
-                [(0.0, y - 0.3), (bar.value, y + 0.3)],
-                bar.colour.filled(),
-            )])
-            .map_err(failed)?;
-        if let Some((low, high)) = bar.range {
-            let whisker = |path| PathElement::new(path, INK.stroke_width(2));
-            let caps = [low, high].map(|x| whisker(vec![(x, y - 0.14), (x, y + 0.14)]));
-            chart.draw_series(caps).map_err(failed)?;
-            chart
-                .draw_series([whisker(vec![(low, y), (high, y)])])
-                .map_err(failed)?;
-        }
-        let start = chart.backend_coord(&(0.0, y));
-        let after = chart.backend_coord(&(end(bar), y));
-        label(
-            area,
-            bar.name,
-            (start.0 - 12, start.1),
-            anchored(text(16, INK), HPos::Right, VPos::Center),
-        )?;
-        label(
-            area,
-            &bar.label,
-            (after.0 + 10, after.1),
-            anchored(text(15, INK), HPos::Left, VPos::Center),
-        )?;
-    }
-    Ok(())
 }
 
 fn heading(area: &Area<'_>, title: &str, subtitle: &str) -> Drawn {

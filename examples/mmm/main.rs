@@ -1,8 +1,10 @@
 //! Trains a marketing-mix model on weekly data and writes its results.
 #![allow(clippy::print_stdout, reason = "the report is what the program is for")]
 
+mod calendar;
 mod chart;
 mod dataset;
+mod design;
 mod model;
 mod random;
 mod report;

@@ -2,44 +2,26 @@
 //!
 //! A channel's activity is carried over into later weeks (geometric adstock), then saturates (Hill curve), then is
 //! multiplied by a coefficient that cannot be negative. The base is a constant with a linear trend, two yearly waves,
-//! the sales of the competitors as a stand-in for the demand of the market, and one effect per event.
-//!
-//! Powers and waves come from `libm` and not from the system: the system's differ in the last digit between
-//! processors, and the same training has to give the same digits in every cloud.
+//! two holidays, the sales of the competitors as a stand-in for the demand of the market, and one effect per event.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    calendar::{HOLIDAYS, angle},
     dataset::{CHANNELS, Week, events},
+    design::{Design, Hyperparameters, adstock, hill},
     ridge::{Equation, Unsolvable},
 };
 
-/// Number of yearly waves: one and two periods a year.
-const WAVES: usize = 2;
-/// Length of a year.
-const YEAR_IN_WEEKS: f64 = 365.25 / 7.0;
-
-/// What the search chooses for a channel.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Curve {
-    /// Share of a week's effect that is left a week later.
-    pub(crate) decay: f64,
-    /// Steepness of the Hill curve; above 1 it is S-shaped.
-    pub(crate) shape: f64,
-    /// Where half of the effect is reached, as a share of the highest carried-over activity in training.
-    pub(crate) half_at: f64,
+/// Several models of the same data whose mean is the answer: many sets of hyperparameters fit nearly as well as the
+/// best one, and the best one alone would give all of a channel's credit to one that moves alike.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ensemble {
+    /// At least one, the best first.
+    pub(crate) models: Vec<Model>,
 }
 
-/// What the search chooses for the whole model.
-#[derive(Debug, Clone)]
-pub(crate) struct Hyperparameters {
-    /// One per channel.
-    pub(crate) curves: [Curve; CHANNELS.len()],
-    /// Ridge penalty on standardised columns.
-    pub(crate) penalty: f64,
-}
-
-/// A trained model, complete enough to be applied to other weeks.
+/// One trained model, complete enough to be applied to other weeks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Model {
     /// Week that the trend and the waves count from.
@@ -54,6 +36,8 @@ pub(crate) struct Model {
     pub(crate) market: f64,
     /// Revenue of each event's week.
     pub(crate) events: Vec<EventEffect>,
+    /// Revenue of each holiday's week.
+    pub(crate) holidays: Vec<EventEffect>,
     /// The yearly waves, longest first.
     pub(crate) waves: Vec<Wave>,
     /// Ridge penalty it was trained with.
@@ -75,10 +59,10 @@ pub(crate) struct ChannelCurve {
     pub(crate) ceiling: f64,
 }
 
-/// Revenue of an event.
+/// Revenue of an event or a holiday.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EventEffect {
-    /// Name of the event.
+    /// Its name.
     pub(crate) event: String,
     /// Revenue in its week.
     pub(crate) effect: f64,
@@ -94,13 +78,13 @@ pub(crate) struct Wave {
 }
 
 /// What the model gives to each cause of a week's revenue.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Parts {
     /// Constant and trend.
     pub(crate) level: f64,
     /// Demand of the market.
     pub(crate) market: f64,
-    /// The yearly waves.
+    /// The yearly waves and the holidays.
     pub(crate) season: f64,
     /// The event of the week.
     pub(crate) events: f64,
@@ -114,45 +98,32 @@ impl Parts {
         self.level + self.market + self.season + self.events
     }
 
+    fn add(&mut self, other: &Self, weight: f64) {
+        self.level += weight * other.level;
+        self.market += weight * other.market;
+        self.season += weight * other.season;
+        self.events += weight * other.events;
+        for (sum, channel) in self.channels.iter_mut().zip(other.channels) {
+            *sum += weight * channel;
+        }
+    }
+
     /// The revenue that the model expects.
     pub(crate) fn fitted(&self) -> f64 {
         self.base() + self.channels.iter().sum::<f64>()
     }
 }
 
-/// The columns of the regression: the channels first, then market, trend, events and waves.
-pub(crate) struct Design {
-    pub(crate) columns: Vec<Vec<f64>>,
-    half_saturations: Vec<f64>,
-}
-
-impl Design {
-    /// All weeks as the curves see them. Only the first `training` weeks decide where a curve saturates.
-    pub(crate) fn new(weeks: &[Week], training: usize, chosen: &Hyperparameters) -> Self {
-        let mut columns = Vec::new();
-        let mut half_saturations = Vec::new();
-        for (channel, curve) in CHANNELS.iter().zip(&chosen.curves) {
-            let carried = adstock(weeks.iter().map(channel.activity), curve.decay);
-            let highest = carried[..training].iter().copied().fold(0.0, f64::max);
-            // A channel that was never used has no scale; any will do, as its effect is zero.
-            let half = if highest > 0.0 {
-                curve.half_at * highest
-            } else {
-                1.0
-            };
-            columns.push(
-                carried
-                    .into_iter()
-                    .map(|activity| hill(activity, curve.shape, half))
-                    .collect(),
-            );
-            half_saturations.push(half);
+impl Ensemble {
+    /// Splits each week's expected revenue into its causes: the mean of what the models say.
+    pub(crate) fn decompose(&self, weeks: &[Week]) -> Vec<Parts> {
+        let mut mean = vec![Parts::default(); weeks.len()];
+        for model in &self.models {
+            for (sum, parts) in mean.iter_mut().zip(model.decompose(weeks)) {
+                sum.add(&parts, 1.0 / self.models.len() as f64);
+            }
         }
-        columns.extend(controls(weeks));
-        Self {
-            columns,
-            half_saturations,
-        }
+        mean
     }
 }
 
@@ -172,14 +143,16 @@ impl Model {
             intercept,
             coefficients,
         } = Equation::fit(&design.columns, &revenue, CHANNELS.len(), chosen.penalty)?;
-        let (channels, rest) = coefficients.split_at(CHANNELS.len());
+        let (ceilings, controls) = coefficients.split_at(CHANNELS.len());
         let names = events(weeks);
-        let (effects, waves) = rest[2..].split_at(names.len());
+        let (market_and_trend, yearly) = controls.split_at(2);
+        let (holidays, others) = yearly.split_at(HOLIDAYS.len());
+        let (effects, waves) = others.split_at(names.len());
         let curves = CHANNELS
             .iter()
             .zip(&chosen.curves)
             .zip(design.half_saturations)
-            .zip(channels);
+            .zip(ceilings);
         Ok(Self {
             first_week: weeks
                 .first()
@@ -197,16 +170,10 @@ impl Model {
                 )
                 .collect(),
             constant: intercept,
-            trend: rest[1],
-            market: rest[0],
-            events: names
-                .into_iter()
-                .zip(effects)
-                .map(|(event, effect)| EventEffect {
-                    event,
-                    effect: *effect,
-                })
-                .collect(),
+            trend: market_and_trend[1],
+            market: market_and_trend[0],
+            holidays: effects_of(HOLIDAYS.map(|holiday| holiday.name().to_owned()), holidays),
+            events: effects_of(names, effects),
             waves: waves
                 .chunks_exact(2)
                 .map(|pair| Wave {
@@ -232,77 +199,51 @@ impl Model {
         let of_week = |(index, week): (usize, &Week)| Parts {
             level: self.constant + self.trend * index as f64,
             market: self.market * week.competitor_sales,
-            season: (1..)
-                .zip(&self.waves)
-                .map(|(number, wave)| wave.at(number, index))
-                .sum(),
-            events: self
-                .events
-                .iter()
-                .filter(|known| Some(&known.event) == week.event.as_ref())
-                .map(|known| known.effect)
-                .sum(),
+            season: self.season(index, week),
+            events: named(&self.events, week.event.as_deref()),
             channels: std::array::from_fn(|channel| channel_effect(channel, index)),
         };
         weeks.iter().enumerate().map(of_week).collect()
     }
+
+    fn season(&self, index: usize, week: &Week) -> f64 {
+        let waves: f64 = (1..)
+            .zip(&self.waves)
+            .map(|(number, wave)| wave.at(number, index))
+            .sum();
+        let holidays = HOLIDAYS
+            .iter()
+            .filter(|holiday| holiday.falls_into(week.date));
+        waves
+            + holidays
+                .map(|holiday| named(&self.holidays, Some(holiday.name())))
+                .sum::<f64>()
+    }
+}
+
+fn effects_of(names: impl IntoIterator<Item = String>, effects: &[f64]) -> Vec<EventEffect> {
+    names
+        .into_iter()
+        .zip(effects)
+        .map(|(event, effect)| EventEffect {
+            event,
+            effect: *effect,
+        })
+        .collect()
+}
+
+/// The effect of that name; none when the model does not know it.
+fn named(effects: &[EventEffect], name: Option<&str>) -> f64 {
+    effects
+        .iter()
+        .find(|known| Some(known.event.as_str()) == name)
+        .map_or(0.0, |known| known.effect)
 }
 
 impl Wave {
     fn at(&self, number: usize, week: usize) -> f64 {
         let angle = angle(number, week);
         self.sine * libm::sin(angle) + self.cosine * libm::cos(angle)
-    }
-}
-
-fn controls(weeks: &[Week]) -> Vec<Vec<f64>> {
-    let mut columns = vec![
-        weeks.iter().map(|week| week.competitor_sales).collect(),
-        (0..weeks.len()).map(|index| index as f64).collect(),
-    ];
-    for event in events(weeks) {
-        columns.push(
-            weeks
-                .iter()
-                .map(|week| f64::from(u8::from(week.event.as_ref() == Some(&event))))
-                .collect(),
-        );
-    }
-    for number in 1..=WAVES {
-        columns.push(
-            (0..weeks.len())
-                .map(|index| libm::sin(angle(number, index)))
-                .collect(),
-        );
-        columns.push(
-            (0..weeks.len())
-                .map(|index| libm::cos(angle(number, index)))
-                .collect(),
-        );
-    }
-    columns
-}
-
-fn angle(wave: usize, week: usize) -> f64 {
-    std::f64::consts::TAU * wave as f64 * week as f64 / YEAR_IN_WEEKS
-}
-
-/// Adds to each week what `decay` leaves of the week before.
-fn adstock(activity: impl Iterator<Item = f64>, decay: f64) -> Vec<f64> {
-    activity
-        .scan(0.0, |carried, now| {
-            *carried = now + decay * *carried;
-            Some(*carried)
-        })
-        .collect()
-}
-
-/// Saturates: 0 without activity, 1/2 at `half`, never above 1.
-fn hill(activity: f64, shape: f64, half: f64) -> f64 {
-    if activity <= 0.0 {
-        0.0
-    } else {
-        1.0 / (1.0 + libm::pow(half / activity, shape))
     }
 }
 
@@ -314,22 +255,6 @@ mod tests {
         random::Random,
         search::draw,
     };
-
-    #[test]
-    fn adstock_halves_what_is_left_each_week() {
-        assert_eq!(
-            adstock([8.0, 0.0, 0.0, 1.0].into_iter(), 0.5),
-            [8.0, 4.0, 2.0, 2.0]
-        );
-    }
-
-    #[test]
-    fn saturation_is_half_at_its_half_point_and_never_passes_one() {
-        assert_eq!(hill(0.0, 2.0, 3.0), 0.0);
-        assert_eq!(hill(3.0, 2.0, 3.0), 0.5);
-        assert!((hill(6.0, 2.0, 3.0) - 0.8).abs() < 1e-12);
-        assert!(hill(1e300, 3.0, 1.0) <= 1.0);
-    }
 
     #[test]
     fn channels_and_base_add_up_to_the_regression() {

@@ -17,6 +17,8 @@ pub(crate) struct TrainingReport {
     pub(crate) held_out_weeks: usize,
     /// Sets of hyperparameters tried.
     pub(crate) trials: usize,
+    /// Best trials, whose models were averaged.
+    pub(crate) averaged: usize,
     /// Seed of the search.
     pub(crate) seed: u64,
     /// How well the model fits.
@@ -36,7 +38,7 @@ pub(crate) struct TrainingReport {
 pub(crate) struct Fit {
     /// R² over the weeks that the model was fitted to.
     pub(crate) r2_training: f64,
-    /// R² of the predictions by which the hyperparameters were chosen.
+    /// R² of the best trial on the blocks of weeks by which the hyperparameters were chosen.
     pub(crate) r2_validation: f64,
     /// R² over the weeks held out.
     pub(crate) r2_held_out: f64,
@@ -57,7 +59,7 @@ pub(crate) struct Base {
     pub(crate) level: f64,
     /// Demand of the market, seen in the competitors' sales.
     pub(crate) market: f64,
-    /// The yearly season.
+    /// The yearly waves and the holidays.
     pub(crate) season: f64,
     /// All events.
     pub(crate) events: f64,
@@ -76,9 +78,9 @@ pub(crate) struct ChannelResult {
     pub(crate) share: f64,
     /// Revenue brought per unit of money spent; nothing without spend.
     pub(crate) return_on_spend: Option<f64>,
-    /// Lowest return among the best trials: what data this short cannot tell apart.
+    /// Lowest return among the averaged models: what data this short cannot tell apart.
     pub(crate) return_low: Option<f64>,
-    /// Highest return among the best trials.
+    /// Highest return among the averaged models.
     pub(crate) return_high: Option<f64>,
 }
 
@@ -142,7 +144,11 @@ impl fmt::Display for TrainingReport {
             "Marketing mix, weeks of {} to {}",
             self.first_week, self.last_week
         )?;
-        writeln!(out, "best of {} trials (seed {})\n", self.trials, self.seed)?;
+        writeln!(
+            out,
+            "mean of the best {} of {} trials (seed {})\n",
+            self.averaged, self.trials, self.seed
+        )?;
         writeln!(out, "{:<34} {:>8} {:>8}", "fit", "R²", "MAPE")?;
         let row = format!("trained on {} weeks", self.training_weeks);
         writeln!(
@@ -167,7 +173,7 @@ impl fmt::Display for TrainingReport {
         writeln!(
             out,
             "{:<14} {:>13} {:>15} {:>7} {:>8} {:>15}",
-            "", "spend", "revenue", "share", "return", "in best trials"
+            "", "spend", "revenue", "share", "return", "range"
         )?;
         for channel in &self.channels {
             let spend = channel.spend.map_or_else(|| "-".to_owned(), grouped);

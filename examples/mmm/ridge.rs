@@ -46,10 +46,7 @@ impl Equation {
                 .iter()
                 .flat_map(|column| column.values.iter().copied()),
         );
-        let mut normal = design.tr_mul(&design) / rows as f64;
-        for diagonal in 0..columns.len() {
-            normal[(diagonal, diagonal)] += penalty;
-        }
+        let normal = covariance(&design, penalty);
         let right = design.tr_mul(&DVector::from_column_slice(&target.values)) / rows as f64;
         let solution = bounded_minimum(&normal, &right, bounded)?;
         let coefficients: Vec<f64> = solution
@@ -77,6 +74,19 @@ impl Equation {
                 sum + factor * column[row]
             })
     }
+}
+
+/// Means of the products of each two columns, with `penalty` added to the diagonal.
+fn covariance(design: &DMatrix<f64>, penalty: f64) -> DMatrix<f64> {
+    let (rows, size) = design.shape();
+    let mut products = DMatrix::from_diagonal_element(size, size, penalty);
+    for row in 0..size {
+        for column in 0..=row {
+            products[(row, column)] += design.column(row).dot(&design.column(column)) / rows as f64;
+            products[(column, row)] = products[(row, column)];
+        }
+    }
+    products
 }
 
 /// A column with mean 0 and deviation 1; a constant one becomes zeros.

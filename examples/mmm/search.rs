@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::{CHANNELS, Week},
-    model::{Curve, Design, Hyperparameters},
+    design::{Curve, Design, Hyperparameters},
     random::Random,
     report::r_squared,
     ridge::{Equation, Unsolvable},
@@ -37,7 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 2015,
-            trials: 2000,
+            trials: 1500,
             held_out_weeks: 26,
             validation_blocks: 3,
         }

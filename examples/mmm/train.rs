@@ -2,17 +2,17 @@
 
 use crate::{
     dataset::{self, CHANNELS, DatasetError, Kind, Week},
-    model::{Model, Parts},
+    model::{Ensemble, Model, Parts},
     report::{
         Base, ChannelResult, Fit, TrainingReport, WeeklyFit, mean_absolute_share_of_error,
         r_squared,
     },
     ridge::Unsolvable,
-    search::{Settings, Trial, UnusableSettings, search},
+    search::{Settings, UnusableSettings, search},
 };
 
-/// Trials whose returns are shown as a range around the best one's.
-const BEST_TRIALS: usize = 20;
+/// Number of best trials whose models are averaged.
+const AVERAGED: usize = 20;
 
 /// Everything a training leaves behind.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Trained {
     /// The result to show; its channels are also rows of a table.
     pub(crate) report: TrainingReport,
     /// The model, to be kept as JSON.
-    pub(crate) model: Model,
+    pub(crate) model: Ensemble,
     /// One row per week of the dataset.
     pub(crate) weeks: Vec<WeeklyFit>,
 }
@@ -53,10 +53,15 @@ pub(crate) fn train(
     let weeks = dataset::parse(csv)?;
     let training = settings.training_weeks(weeks.len())?;
     let trials = search(&weeks, training, settings, progress)?;
-    let model = Model::fit(&weeks, training, &trials[0].chosen)?;
+    let best = trials
+        .iter()
+        .take(AVERAGED)
+        .map(|trial| Model::fit(&weeks, training, &trial.chosen));
+    let model = Ensemble {
+        models: best.collect::<Result<_, _>>()?,
+    };
     let parts = model.decompose(&weeks);
-    let ranges = contribution_ranges(&weeks, training, &trials)?;
-    let report = report(&weeks, training, settings, trials[0].score, &parts, &ranges);
+    let report = report(&weeks, training, settings, trials[0].score, &model, &parts);
     let weeks = weeks
         .iter()
         .zip(&parts)
@@ -70,21 +75,17 @@ pub(crate) fn train(
     })
 }
 
-/// Lowest and highest total contribution of each channel among the best trials.
-fn contribution_ranges(
-    weeks: &[Week],
-    training: usize,
-    trials: &[Trial],
-) -> Result<[(f64, f64); CHANNELS.len()], Unsolvable> {
+/// Lowest and highest total contribution of each channel among the models.
+fn contribution_ranges(model: &Ensemble, weeks: &[Week]) -> [(f64, f64); CHANNELS.len()] {
     let mut ranges = [(f64::INFINITY, 0.0_f64); CHANNELS.len()];
-    for trial in trials.iter().take(BEST_TRIALS) {
-        let parts = Model::fit(weeks, training, &trial.chosen)?.decompose(weeks);
+    for model in &model.models {
+        let parts = model.decompose(weeks);
         for (channel, range) in ranges.iter_mut().enumerate() {
             let total: f64 = parts.iter().map(|parts| parts.channels[channel]).sum();
             *range = (range.0.min(total), range.1.max(total));
         }
     }
-    Ok(ranges)
+    ranges
 }
 
 fn report(
@@ -92,8 +93,8 @@ fn report(
     training: usize,
     settings: &Settings,
     r2_validation: f64,
+    model: &Ensemble,
     parts: &[Parts],
-    ranges: &[(f64, f64); CHANNELS.len()],
 ) -> TrainingReport {
     let revenue: Vec<f64> = weeks.iter().map(|week| week.revenue).collect();
     let fitted: Vec<f64> = parts.iter().map(Parts::fitted).collect();
@@ -104,25 +105,24 @@ fn report(
     let (season, events) = (total(|parts| parts.season), total(|parts| parts.events));
     let base = level + market + season + events;
     let fitted_revenue = base + contributions.iter().sum::<f64>();
-    let channels =
-        CHANNELS
-            .iter()
-            .zip(contributions)
-            .zip(ranges)
-            .map(|((channel, contribution), range)| {
-                let spend: f64 = weeks.iter().map(channel.activity).sum();
-                let per_spend =
-                    |value: f64| (channel.kind == Kind::Paid && spend > 0.0).then(|| value / spend);
-                ChannelResult {
-                    channel: channel.name.to_owned(),
-                    spend: (channel.kind == Kind::Paid).then_some(spend),
-                    contribution,
-                    share: contribution / fitted_revenue,
-                    return_on_spend: per_spend(contribution),
-                    return_low: per_spend(range.0),
-                    return_high: per_spend(range.1),
-                }
-            });
+    let channels = CHANNELS
+        .iter()
+        .zip(contributions)
+        .zip(contribution_ranges(model, weeks))
+        .map(|((channel, contribution), range)| {
+            let spend: f64 = weeks.iter().map(channel.activity).sum();
+            let per_spend =
+                |value: f64| (channel.kind == Kind::Paid && spend > 0.0).then(|| value / spend);
+            ChannelResult {
+                channel: channel.name.to_owned(),
+                spend: (channel.kind == Kind::Paid).then_some(spend),
+                contribution,
+                share: contribution / fitted_revenue,
+                return_on_spend: per_spend(contribution),
+                return_low: per_spend(range.0),
+                return_high: per_spend(range.1),
+            }
+        });
     let day = |week: Option<&Week>| week.map(|week| week.date.to_string()).unwrap_or_default();
     TrainingReport {
         first_week: day(weeks.first()),
@@ -130,6 +130,7 @@ fn report(
         training_weeks: training,
         held_out_weeks: weeks.len() - training,
         trials: settings.trials,
+        averaged: model.models.len(),
         seed: settings.seed,
         fit: Fit {
             r2_training: r_squared(&revenue[..training], &fitted[..training]),
@@ -250,6 +251,24 @@ mod tests {
         )
         .expect("the sample trains");
         assert_ne!(text(trained()), text(other));
+    }
+
+    #[test]
+    fn the_digits_are_those_of_every_other_machine() {
+        let report = trained().report;
+        let digits = [
+            report.fit.r2_held_out,
+            report.fitted_revenue,
+            report.channels[0].contribution,
+        ];
+        assert_eq!(
+            digits,
+            [
+                0.988_800_746_674_705_6,
+                378_229_041.917_652_13,
+                20_305_610.191_015_04
+            ]
+        );
     }
 
     #[test]
