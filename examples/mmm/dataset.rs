@@ -122,21 +122,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Week>, DatasetError> {
     let mut weeks: Vec<Week> = Vec::new();
     let headers = reader
         .headers()
-        .map_err(|error| refused(1, &error))?
+        .map_err(|error| refused(1, &csv::StringRecord::new(), &error))?
         .clone();
     let mut record = csv::StringRecord::new();
     loop {
         let next_line = reader.position().line();
         if !reader
             .read_record(&mut record)
-            .map_err(|error| refused(next_line, &error))?
+            .map_err(|error| refused(next_line, &headers, &error))?
         {
             break;
         }
         let line = record.position().map_or(next_line, csv::Position::line);
         let week: Week = record
             .deserialize(Some(&headers))
-            .map_err(|error| refused(line, &error))?;
+            .map_err(|error| refused(line, &headers, &error))?;
         check(&week, weeks.last()).map_err(|problem| DatasetError::Line { line, problem })?;
         weeks.push(week);
     }
@@ -181,9 +181,17 @@ fn check(week: &Week, previous: Option<&Week>) -> Result<(), String> {
     }
 }
 
-fn refused(line: u64, error: &csv::Error) -> DatasetError {
+fn refused(line: u64, headers: &csv::StringRecord, error: &csv::Error) -> DatasetError {
     let problem = match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+        csv::ErrorKind::Deserialize { err, .. } => {
+            match err
+                .field()
+                .and_then(|field| headers.get(usize::try_from(field).ok()?))
+            {
+                Some(column) => format!("{column}: {}", err.kind()),
+                None => err.to_string(),
+            }
+        }
         csv::ErrorKind::UnequalLengths {
             expected_len, len, ..
         } => format!("{len} columns instead of {expected_len}"),
@@ -194,9 +202,9 @@ fn refused(line: u64, error: &csv::Error) -> DatasetError {
 }
 
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map_err(D::Error::custom)
+    // The reader names the column of its own errors only.
+    let day = String::deserialize(deserializer)?.parse();
+    day.map_err(|error: jiff::Error| D::Error::custom(format!("DATE: {error}")))
 }
 
 fn event<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -234,7 +242,16 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_refused_with_its_line() {
         let text = message("2020-01-06,1,0,0,0,0,0,0,na,0\n2020-01-13,many,0,0,0,0,0,0,na,0\n");
-        assert!(text.starts_with("line 3 of the dataset:"), "{text}");
+        assert!(
+            text.starts_with("line 3 of the dataset: revenue: "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_date_that_is_none_is_refused_with_its_line() {
+        let text = message("2020-02-31,1,0,0,0,0,0,0,na,0\n");
+        assert!(text.starts_with("line 2 of the dataset: DATE: "), "{text}");
     }
 
     #[test]
