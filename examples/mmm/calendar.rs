@@ -33,12 +33,7 @@ impl Holiday {
 
     /// Whether the holiday is in the week that starts on `first_day`.
     pub(crate) fn falls_into(self, first_day: Date) -> bool {
-        let falls_on = |day: Date| {
-            first_day <= day
-                && first_day
-                    .checked_add(6.days())
-                    .is_ok_and(|last| day <= last)
-        };
+        let falls_on = |day: Date| first_day <= day && first_day.checked_add(6.days()).is_ok_and(|last| day <= last);
         let day = match self {
             Self::EasterMonday => easter_monday(first_day.year()),
             Self::Christmas => Some(date(first_day.year(), 12, 26)),
@@ -61,10 +56,7 @@ fn easter_monday(year: i16) -> Option<Date> {
     let weekday = (32 + 2 * (century % 4) + 2 * (of_century / 4) - epact - of_century % 4) % 7;
     let late = (moon + 11 * epact + 22 * weekday) / 451;
     let from_march = epact + weekday - 7 * late + 114;
-    let (month, day) = (
-        i8::try_from(from_march / 31).ok()?,
-        i8::try_from(from_march % 31 + 1).ok()?,
-    );
+    let (month, day) = (i8::try_from(from_march / 31).ok()?, i8::try_from(from_march % 31 + 1).ok()?);
     Date::new(year, month, day).ok()?.checked_add(1.day()).ok()
 }
 
@@ -74,34 +66,17 @@ mod tests {
 
     #[test]
     fn easter_monday_is_where_printed_calendars_have_it() {
-        for (year, month, day) in [
-            (1961, 4, 3),
-            (2000, 4, 24),
-            (2008, 3, 24),
-            (2016, 3, 28),
-            (2018, 4, 2),
-            (2038, 4, 26),
-        ] {
+        for (year, month, day) in
+            [(1961, 4, 3), (2000, 4, 24), (2008, 3, 24), (2016, 3, 28), (2018, 4, 2), (2038, 4, 26)]
+        {
             assert_eq!(easter_monday(year), Some(date(year, month, day)));
         }
     }
 
     #[test]
     fn a_holiday_belongs_to_the_one_week_around_it() {
-        let weeks = [
-            date(2015, 12, 14),
-            date(2015, 12, 21),
-            date(2015, 12, 28),
-            date(2016, 3, 28),
-            date(2016, 4, 4),
-        ];
-        assert_eq!(
-            weeks.map(|week| Holiday::Christmas.falls_into(week)),
-            [false, true, false, false, false]
-        );
-        assert_eq!(
-            weeks.map(|week| Holiday::EasterMonday.falls_into(week)),
-            [false, false, false, true, false]
-        );
+        let weeks = [date(2015, 12, 14), date(2015, 12, 21), date(2015, 12, 28), date(2016, 3, 28), date(2016, 4, 4)];
+        assert_eq!(weeks.map(|week| Holiday::Christmas.falls_into(week)), [false, true, false, false, false]);
+        assert_eq!(weeks.map(|week| Holiday::EasterMonday.falls_into(week)), [false, false, false, true, false]);
     }
 }

@@ -58,42 +58,12 @@ pub(crate) struct Channel {
 
 /// All channels, in the order of every result.
 pub(crate) const CHANNELS: [Channel; 6] = [
-    Channel {
-        name: "tv",
-        kind: Kind::Paid,
-        decay: (0.3, 0.8),
-        activity: |week| week.tv,
-    },
-    Channel {
-        name: "ooh",
-        kind: Kind::Paid,
-        decay: (0.1, 0.4),
-        activity: |week| week.ooh,
-    },
-    Channel {
-        name: "print",
-        kind: Kind::Paid,
-        decay: (0.1, 0.4),
-        activity: |week| week.print,
-    },
-    Channel {
-        name: "facebook",
-        kind: Kind::Paid,
-        decay: (0.0, 0.3),
-        activity: |week| week.facebook,
-    },
-    Channel {
-        name: "search",
-        kind: Kind::Paid,
-        decay: (0.0, 0.3),
-        activity: |week| week.search,
-    },
-    Channel {
-        name: "newsletter",
-        kind: Kind::Organic,
-        decay: (0.1, 0.4),
-        activity: |week| week.newsletter,
-    },
+    Channel { name: "tv", kind: Kind::Paid, decay: (0.3, 0.8), activity: |week| week.tv },
+    Channel { name: "ooh", kind: Kind::Paid, decay: (0.1, 0.4), activity: |week| week.ooh },
+    Channel { name: "print", kind: Kind::Paid, decay: (0.1, 0.4), activity: |week| week.print },
+    Channel { name: "facebook", kind: Kind::Paid, decay: (0.0, 0.3), activity: |week| week.facebook },
+    Channel { name: "search", kind: Kind::Paid, decay: (0.0, 0.3), activity: |week| week.search },
+    Channel { name: "newsletter", kind: Kind::Organic, decay: (0.1, 0.4), activity: |week| week.newsletter },
 ];
 
 /// Why a dataset was refused.
@@ -120,54 +90,32 @@ pub(crate) enum DatasetError {
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Week>, DatasetError> {
     let mut reader = csv::Reader::from_reader(bytes);
     let mut weeks: Vec<Week> = Vec::new();
-    let headers = reader
-        .headers()
-        .map_err(|error| refused(1, &csv::StringRecord::new(), &error))?
-        .clone();
+    let headers = reader.headers().map_err(|error| refused(1, &csv::StringRecord::new(), &error))?.clone();
     let mut record = csv::StringRecord::new();
     loop {
         let next_line = reader.position().line();
-        if !reader
-            .read_record(&mut record)
-            .map_err(|error| refused(next_line, &headers, &error))?
-        {
+        if !reader.read_record(&mut record).map_err(|error| refused(next_line, &headers, &error))? {
             break;
         }
         let line = record.position().map_or(next_line, csv::Position::line);
-        let week: Week = record
-            .deserialize(Some(&headers))
-            .map_err(|error| refused(line, &headers, &error))?;
+        let week: Week = record.deserialize(Some(&headers)).map_err(|error| refused(line, &headers, &error))?;
         check(&week, weeks.last()).map_err(|problem| DatasetError::Line { line, problem })?;
         weeks.push(week);
     }
-    if weeks.is_empty() {
-        Err(DatasetError::Empty)
-    } else {
-        Ok(weeks)
-    }
+    if weeks.is_empty() { Err(DatasetError::Empty) } else { Ok(weeks) }
 }
 
 /// Names of the events that occur, sorted.
 pub(crate) fn events(weeks: &[Week]) -> Vec<String> {
-    let names: BTreeSet<&String> = weeks
-        .iter()
-        .filter_map(|week| week.event.as_ref())
-        .collect();
+    let names: BTreeSet<&String> = weeks.iter().filter_map(|week| week.event.as_ref()).collect();
     names.into_iter().cloned().collect()
 }
 
 fn check(week: &Week, previous: Option<&Week>) -> Result<(), String> {
-    let activities = CHANNELS
-        .iter()
-        .map(|channel| (channel.name, (channel.activity)(week)));
-    for (name, value) in activities.chain([
-        ("revenue", week.revenue),
-        ("competitor sales", week.competitor_sales),
-    ]) {
+    let activities = CHANNELS.iter().map(|channel| (channel.name, (channel.activity)(week)));
+    for (name, value) in activities.chain([("revenue", week.revenue), ("competitor sales", week.competitor_sales)]) {
         if !value.is_finite() || value < 0.0 {
-            return Err(format!(
-                "{name} must be a finite number of at least 0 and is {value}"
-            ));
+            return Err(format!("{name} must be a finite number of at least 0 and is {value}"));
         }
     }
     if week.revenue == 0.0 {
@@ -184,17 +132,12 @@ fn check(week: &Week, previous: Option<&Week>) -> Result<(), String> {
 fn refused(line: u64, headers: &csv::StringRecord, error: &csv::Error) -> DatasetError {
     let problem = match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => {
-            match err
-                .field()
-                .and_then(|field| headers.get(usize::try_from(field).ok()?))
-            {
+            match err.field().and_then(|field| headers.get(usize::try_from(field).ok()?)) {
                 Some(column) => format!("{column}: {}", err.kind()),
                 None => err.to_string(),
             }
         }
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => format!("{len} columns instead of {expected_len}"),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!("{len} columns instead of {expected_len}"),
         csv::ErrorKind::Utf8 { .. } => "not UTF-8".to_owned(),
         _ => error.to_string(),
     };
@@ -223,9 +166,7 @@ mod tests {
     const HEADER: &str = "DATE,revenue,tv_S,ooh_S,print_S,search_S,competitor_sales_B,facebook_S,events,newsletter\n";
 
     fn message(rows: &str) -> String {
-        parse(format!("{HEADER}{rows}").as_bytes())
-            .expect_err("refused")
-            .to_string()
+        parse(format!("{HEADER}{rows}").as_bytes()).expect_err("refused").to_string()
     }
 
     #[test]
@@ -242,10 +183,7 @@ mod tests {
     #[test]
     fn a_number_that_is_none_is_refused_with_its_line() {
         let text = message("2020-01-06,1,0,0,0,0,0,0,na,0\n2020-01-13,many,0,0,0,0,0,0,na,0\n");
-        assert!(
-            text.starts_with("line 3 of the dataset: revenue: "),
-            "{text}"
-        );
+        assert!(text.starts_with("line 3 of the dataset: revenue: "), "{text}");
     }
 
     #[test]
@@ -257,38 +195,26 @@ mod tests {
     #[test]
     fn negative_infinite_and_zero_values_are_refused_by_name() {
         assert!(
-            message("2020-01-06,1,-2,0,0,0,0,0,na,0\n")
-                .contains("tv must be a finite number of at least 0 and is -2")
+            message("2020-01-06,1,-2,0,0,0,0,0,na,0\n").contains("tv must be a finite number of at least 0 and is -2")
         );
         assert!(message("2020-01-06,1,0,0,0,inf,0,0,na,0\n").contains("search must be"));
-        assert!(
-            message("2020-01-06,0,0,0,0,0,0,0,na,0\n")
-                .contains("line 2 of the dataset: revenue must be above 0")
-        );
+        assert!(message("2020-01-06,0,0,0,0,0,0,0,na,0\n").contains("line 2 of the dataset: revenue must be above 0"));
     }
 
     #[test]
     fn a_week_that_is_missing_is_refused() {
         let text = message("2020-01-06,1,0,0,0,0,0,0,na,0\n2020-01-20,1,0,0,0,0,0,0,na,0\n");
-        assert_eq!(
-            text,
-            "line 3 of the dataset: 2020-01-20 must be seven days after 2020-01-06"
-        );
+        assert_eq!(text, "line 3 of the dataset: 2020-01-20 must be seven days after 2020-01-06");
     }
 
     #[test]
     fn a_row_of_another_length_is_refused_with_its_line() {
-        assert_eq!(
-            message("2020-01-06,1\n"),
-            "line 2 of the dataset: 2 columns instead of 10"
-        );
+        assert_eq!(message("2020-01-06,1\n"), "line 2 of the dataset: 2 columns instead of 10");
     }
 
     #[test]
     fn a_missing_column_is_refused_by_name() {
-        let text = parse(b"DATE,revenue\n2020-01-06,1\n")
-            .expect_err("refused")
-            .to_string();
+        let text = parse(b"DATE,revenue\n2020-01-06,1\n").expect_err("refused").to_string();
         assert!(text.contains("tv_S"), "{text}");
     }
 

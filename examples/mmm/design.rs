@@ -45,24 +45,12 @@ impl Design {
             let carried = adstock(weeks.iter().map(channel.activity), curve.decay);
             let highest = carried[..training].iter().copied().fold(0.0, f64::max);
             // A channel that was never used has no scale; any will do, as its effect is zero.
-            let half = if highest > 0.0 {
-                curve.half_at * highest
-            } else {
-                1.0
-            };
-            columns.push(
-                carried
-                    .into_iter()
-                    .map(|activity| hill(activity, curve.shape, half))
-                    .collect(),
-            );
+            let half = if highest > 0.0 { curve.half_at * highest } else { 1.0 };
+            columns.push(carried.into_iter().map(|activity| hill(activity, curve.shape, half)).collect());
             half_saturations.push(half);
         }
         columns.extend(controls(weeks));
-        Self {
-            columns,
-            half_saturations,
-        }
+        Self { columns, half_saturations }
     }
 }
 
@@ -72,32 +60,14 @@ fn controls(weeks: &[Week]) -> Vec<Vec<f64>> {
         (0..weeks.len()).map(|index| index as f64).collect(),
     ];
     for holiday in HOLIDAYS {
-        columns.push(
-            weeks
-                .iter()
-                .map(|week| indicator(holiday.falls_into(week.date)))
-                .collect(),
-        );
+        columns.push(weeks.iter().map(|week| indicator(holiday.falls_into(week.date))).collect());
     }
     for event in events(weeks) {
-        columns.push(
-            weeks
-                .iter()
-                .map(|week| indicator(week.event.as_ref() == Some(&event)))
-                .collect(),
-        );
+        columns.push(weeks.iter().map(|week| indicator(week.event.as_ref() == Some(&event))).collect());
     }
     for number in 1..=WAVES {
-        columns.push(
-            (0..weeks.len())
-                .map(|index| libm::sin(angle(number, index)))
-                .collect(),
-        );
-        columns.push(
-            (0..weeks.len())
-                .map(|index| libm::cos(angle(number, index)))
-                .collect(),
-        );
+        columns.push((0..weeks.len()).map(|index| libm::sin(angle(number, index))).collect());
+        columns.push((0..weeks.len()).map(|index| libm::cos(angle(number, index))).collect());
     }
     columns
 }
@@ -118,11 +88,7 @@ pub(crate) fn adstock(activity: impl Iterator<Item = f64>, decay: f64) -> Vec<f6
 
 /// Saturates: 0 without activity, 1/2 at `half`, never above 1.
 pub(crate) fn hill(activity: f64, shape: f64, half: f64) -> f64 {
-    if activity <= 0.0 {
-        0.0
-    } else {
-        1.0 / (1.0 + libm::pow(half / activity, shape))
-    }
+    if activity <= 0.0 { 0.0 } else { 1.0 / (1.0 + libm::pow(half / activity, shape)) }
 }
 
 #[cfg(test)]
@@ -131,10 +97,7 @@ mod tests {
 
     #[test]
     fn adstock_halves_what_is_left_each_week() {
-        assert_eq!(
-            adstock([8.0, 0.0, 0.0, 1.0].into_iter(), 0.5),
-            [8.0, 4.0, 2.0, 2.0]
-        );
+        assert_eq!(adstock([8.0, 0.0, 0.0, 1.0].into_iter(), 0.5), [8.0, 4.0, 2.0, 2.0]);
     }
 
     #[test]

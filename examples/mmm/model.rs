@@ -132,55 +132,34 @@ impl Model {
     ///
     /// # Errors
     /// When a value is not finite.
-    pub(crate) fn fit(
-        weeks: &[Week],
-        training: usize,
-        chosen: &Hyperparameters,
-    ) -> Result<Self, Unsolvable> {
+    pub(crate) fn fit(weeks: &[Week], training: usize, chosen: &Hyperparameters) -> Result<Self, Unsolvable> {
         let design = Design::new(weeks, training, chosen);
         let revenue: Vec<f64> = weeks[..training].iter().map(|week| week.revenue).collect();
-        let Equation {
-            intercept,
-            coefficients,
-        } = Equation::fit(&design.columns, &revenue, CHANNELS.len(), chosen.penalty)?;
+        let Equation { intercept, coefficients } =
+            Equation::fit(&design.columns, &revenue, CHANNELS.len(), chosen.penalty)?;
         let (ceilings, controls) = coefficients.split_at(CHANNELS.len());
         let names = events(weeks);
         let (market_and_trend, yearly) = controls.split_at(2);
         let (holidays, others) = yearly.split_at(HOLIDAYS.len());
         let (effects, waves) = others.split_at(names.len());
-        let curves = CHANNELS
-            .iter()
-            .zip(&chosen.curves)
-            .zip(design.half_saturations)
-            .zip(ceilings);
+        let curves = CHANNELS.iter().zip(&chosen.curves).zip(design.half_saturations).zip(ceilings);
         Ok(Self {
-            first_week: weeks
-                .first()
-                .map(|week| week.date.to_string())
-                .unwrap_or_default(),
+            first_week: weeks.first().map(|week| week.date.to_string()).unwrap_or_default(),
             channels: curves
-                .map(
-                    |(((channel, curve), half_saturation), ceiling)| ChannelCurve {
-                        channel: channel.name.to_owned(),
-                        decay: curve.decay,
-                        shape: curve.shape,
-                        half_saturation,
-                        ceiling: *ceiling,
-                    },
-                )
+                .map(|(((channel, curve), half_saturation), ceiling)| ChannelCurve {
+                    channel: channel.name.to_owned(),
+                    decay: curve.decay,
+                    shape: curve.shape,
+                    half_saturation,
+                    ceiling: *ceiling,
+                })
                 .collect(),
             constant: intercept,
             trend: market_and_trend[1],
             market: market_and_trend[0],
             holidays: effects_of(HOLIDAYS.map(|holiday| holiday.name().to_owned()), holidays),
             events: effects_of(names, effects),
-            waves: waves
-                .chunks_exact(2)
-                .map(|pair| Wave {
-                    sine: pair[0],
-                    cosine: pair[1],
-                })
-                .collect(),
+            waves: waves.chunks_exact(2).map(|pair| Wave { sine: pair[0], cosine: pair[1] }).collect(),
             penalty: chosen.penalty,
         })
     }
@@ -207,37 +186,19 @@ impl Model {
     }
 
     fn season(&self, index: usize, week: &Week) -> f64 {
-        let waves: f64 = (1..)
-            .zip(&self.waves)
-            .map(|(number, wave)| wave.at(number, index))
-            .sum();
-        let holidays = HOLIDAYS
-            .iter()
-            .filter(|holiday| holiday.falls_into(week.date));
-        waves
-            + holidays
-                .map(|holiday| named(&self.holidays, Some(holiday.name())))
-                .sum::<f64>()
+        let waves: f64 = (1..).zip(&self.waves).map(|(number, wave)| wave.at(number, index)).sum();
+        let holidays = HOLIDAYS.iter().filter(|holiday| holiday.falls_into(week.date));
+        waves + holidays.map(|holiday| named(&self.holidays, Some(holiday.name()))).sum::<f64>()
     }
 }
 
 fn effects_of(names: impl IntoIterator<Item = String>, effects: &[f64]) -> Vec<EventEffect> {
-    names
-        .into_iter()
-        .zip(effects)
-        .map(|(event, effect)| EventEffect {
-            event,
-            effect: *effect,
-        })
-        .collect()
+    names.into_iter().zip(effects).map(|(event, effect)| EventEffect { event, effect: *effect }).collect()
 }
 
 /// The effect of that name; none when the model does not know it.
 fn named(effects: &[EventEffect], name: Option<&str>) -> f64 {
-    effects
-        .iter()
-        .find(|known| Some(known.event.as_str()) == name)
-        .map_or(0.0, |known| known.effect)
+    effects.iter().find(|known| Some(known.event.as_str()) == name).map_or(0.0, |known| known.effect)
 }
 
 impl Wave {
@@ -262,8 +223,7 @@ mod tests {
         let chosen = draw(&mut Random::new(5));
         let design = Design::new(&weeks, 150, &chosen);
         let revenue: Vec<f64> = weeks[..150].iter().map(|week| week.revenue).collect();
-        let equation = Equation::fit(&design.columns, &revenue, CHANNELS.len(), chosen.penalty)
-            .expect("solvable");
+        let equation = Equation::fit(&design.columns, &revenue, CHANNELS.len(), chosen.penalty).expect("solvable");
         let model = Model::fit(&weeks, 150, &chosen).expect("solvable");
         for (index, parts) in model.decompose(&weeks).iter().enumerate() {
             let predicted = equation.predict(&design.columns, index);
@@ -296,8 +256,7 @@ mod tests {
             week.competitor_sales = 1.0;
         }
         let text = |weeks: &[Week]| {
-            serde_json::to_string(&Model::fit(weeks, 182, &chosen).expect("solvable"))
-                .expect("writes")
+            serde_json::to_string(&Model::fit(weeks, 182, &chosen).expect("solvable")).expect("writes")
         };
         assert_eq!(text(&weeks), text(&altered));
     }

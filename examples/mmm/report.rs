@@ -114,92 +114,44 @@ pub(crate) struct WeeklyFit {
 /// Share of the variance that `fitted` explains; below 0 when the mean would have been the better guess.
 pub(crate) fn r_squared(actual: &[f64], fitted: &[f64]) -> f64 {
     let mean = actual.iter().sum::<f64>() / actual.len() as f64;
-    let error: f64 = actual
-        .iter()
-        .zip(fitted)
-        .map(|(actual, fitted)| (actual - fitted) * (actual - fitted))
-        .sum();
-    let variance: f64 = actual
-        .iter()
-        .map(|actual| (actual - mean) * (actual - mean))
-        .sum();
+    let error: f64 = actual.iter().zip(fitted).map(|(actual, fitted)| (actual - fitted) * (actual - fitted)).sum();
+    let variance: f64 = actual.iter().map(|actual| (actual - mean) * (actual - mean)).sum();
     1.0 - error / variance
 }
 
 /// Mean of the absolute errors, each as a share of the actual value.
 pub(crate) fn mean_absolute_share_of_error(actual: &[f64], fitted: &[f64]) -> f64 {
-    let errors: f64 = actual
-        .iter()
-        .zip(fitted)
-        .map(|(actual, fitted)| ((actual - fitted) / actual).abs())
-        .sum();
+    let errors: f64 = actual.iter().zip(fitted).map(|(actual, fitted)| ((actual - fitted) / actual).abs()).sum();
     errors / actual.len() as f64
 }
 
 impl fmt::Display for TrainingReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fit, base, .. } = self;
-        writeln!(
-            out,
-            "Marketing mix, weeks of {} to {}",
-            self.first_week, self.last_week
-        )?;
-        writeln!(
-            out,
-            "mean of the best {} of {} trials (seed {})\n",
-            self.averaged, self.trials, self.seed
-        )?;
+        writeln!(out, "Marketing mix, weeks of {} to {}", self.first_week, self.last_week)?;
+        writeln!(out, "mean of the best {} of {} trials (seed {})\n", self.averaged, self.trials, self.seed)?;
         writeln!(out, "{:<34} {:>8} {:>8}", "fit", "R²", "MAPE")?;
         let row = format!("trained on {} weeks", self.training_weeks);
-        writeln!(
-            out,
-            "  {row:<32} {:>8.3} {:>7.1}%",
-            fit.r2_training,
-            100.0 * fit.mape_training
-        )?;
-        writeln!(
-            out,
-            "  {:<32} {:>8.3}",
-            "chosen by (weeks inside training)", fit.r2_validation
-        )?;
+        writeln!(out, "  {row:<32} {:>8.3} {:>7.1}%", fit.r2_training, 100.0 * fit.mape_training)?;
+        writeln!(out, "  {:<32} {:>8.3}", "chosen by (weeks inside training)", fit.r2_validation)?;
         let row = format!("held out, last {} weeks", self.held_out_weeks);
-        writeln!(
-            out,
-            "  {row:<32} {:>8.3} {:>7.1}%\n",
-            fit.r2_held_out,
-            100.0 * fit.mape_held_out
-        )?;
+        writeln!(out, "  {row:<32} {:>8.3} {:>7.1}%\n", fit.r2_held_out, 100.0 * fit.mape_held_out)?;
 
-        writeln!(
-            out,
-            "{:<14} {:>13} {:>15} {:>7} {:>8} {:>15}",
-            "", "spend", "revenue", "share", "return", "range"
-        )?;
+        writeln!(out, "{:<14} {:>13} {:>15} {:>7} {:>8} {:>15}", "", "spend", "revenue", "share", "return", "range")?;
         for channel in &self.channels {
             let spend = channel.spend.map_or_else(|| "-".to_owned(), grouped);
-            let result = channel
-                .return_on_spend
-                .map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+            let result = channel.return_on_spend.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
             let range = match (channel.return_low, channel.return_high) {
                 (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
                 _ => "-".to_owned(),
             };
             let (revenue, share) = (grouped(channel.contribution), 100.0 * channel.share);
-            writeln!(
-                out,
-                "{:<14} {spend:>13} {revenue:>15} {share:>6.1}% {result:>8} {range:>15}",
-                channel.channel
-            )?;
+            writeln!(out, "{:<14} {spend:>13} {revenue:>15} {share:>6.1}% {result:>8} {range:>15}", channel.channel)?;
         }
         let mut line = |name: &str, value: f64| {
             // Adding zero turns the "-0.0" that rounding may leave into "0.0".
             let share = (1000.0 * value / self.fitted_revenue).round() / 10.0 + 0.0;
-            writeln!(
-                out,
-                "{name:<14} {:>13} {:>15} {share:>6.1}%",
-                "",
-                grouped(value)
-            )
+            writeln!(out, "{name:<14} {:>13} {:>15} {share:>6.1}%", "", grouped(value))
         };
         line("base", base.total)?;
         line("  level", base.level)?;
@@ -214,11 +166,7 @@ impl fmt::Display for TrainingReport {
 /// A whole number with its thousands apart.
 fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
-    let sign = if value < 0.0 && digits != "0" {
-        "-"
-    } else {
-        ""
-    };
+    let sign = if value < 0.0 && digits != "0" { "-" } else { "" };
     let mut text = String::from(sign);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -239,17 +187,11 @@ mod tests {
         assert_eq!(r_squared(&actual, &actual), 1.0);
         assert_eq!(r_squared(&actual, &[2.5; 4]), 0.0);
         assert_eq!(r_squared(&actual, &[2.0, 2.0, 3.0, 3.0]), 0.6);
-        assert_eq!(
-            mean_absolute_share_of_error(&[2.0, 4.0], &[1.0, 5.0]),
-            0.375
-        );
+        assert_eq!(mean_absolute_share_of_error(&[2.0, 4.0], &[1.0, 5.0]), 0.375);
     }
 
     #[test]
     fn thousands_are_set_apart() {
-        assert_eq!(
-            [0.0, 999.0, 1000.4, -1_234_567.0, -0.3].map(grouped),
-            ["0", "999", "1,000", "-1,234,567", "0"]
-        );
+        assert_eq!([0.0, 999.0, 1000.4, -1_234_567.0, -0.3].map(grouped), ["0", "999", "1,000", "-1,234,567", "0"]);
     }
 }

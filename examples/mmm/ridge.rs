@@ -27,52 +27,25 @@ impl Equation {
     ///
     /// # Errors
     /// When a value is not finite.
-    pub(crate) fn fit(
-        columns: &[Vec<f64>],
-        target: &[f64],
-        bounded: usize,
-        penalty: f64,
-    ) -> Result<Self, Unsolvable> {
+    pub(crate) fn fit(columns: &[Vec<f64>], target: &[f64], bounded: usize, penalty: f64) -> Result<Self, Unsolvable> {
         let rows = target.len();
-        let scaled: Vec<Scaled> = columns
-            .iter()
-            .map(|column| Scaled::new(&column[..rows]))
-            .collect();
+        let scaled: Vec<Scaled> = columns.iter().map(|column| Scaled::new(&column[..rows])).collect();
         let target = Scaled::new(target);
-        let design = DMatrix::from_iterator(
-            rows,
-            columns.len(),
-            scaled
-                .iter()
-                .flat_map(|column| column.values.iter().copied()),
-        );
+        let design =
+            DMatrix::from_iterator(rows, columns.len(), scaled.iter().flat_map(|column| column.values.iter().copied()));
         let normal = covariance(&design, penalty);
         let right = design.tr_mul(&DVector::from_column_slice(&target.values)) / rows as f64;
         let solution = bounded_minimum(&normal, &right, bounded)?;
-        let coefficients: Vec<f64> = solution
-            .iter()
-            .zip(&scaled)
-            .map(|(value, column)| value * target.deviation / column.deviation)
-            .collect();
-        let explained: f64 = coefficients
-            .iter()
-            .zip(&scaled)
-            .map(|(coefficient, column)| coefficient * column.mean)
-            .sum();
-        Ok(Self {
-            intercept: target.mean - explained,
-            coefficients,
-        })
+        let coefficients: Vec<f64> =
+            solution.iter().zip(&scaled).map(|(value, column)| value * target.deviation / column.deviation).collect();
+        let explained: f64 =
+            coefficients.iter().zip(&scaled).map(|(coefficient, column)| coefficient * column.mean).sum();
+        Ok(Self { intercept: target.mean - explained, coefficients })
     }
 
     /// The value of the equation in a row of the columns.
     pub(crate) fn predict(&self, columns: &[Vec<f64>], row: usize) -> f64 {
-        columns
-            .iter()
-            .zip(&self.coefficients)
-            .fold(self.intercept, |sum, (column, factor)| {
-                sum + factor * column[row]
-            })
+        columns.iter().zip(&self.coefficients).fold(self.intercept, |sum, (column, factor)| sum + factor * column[row])
     }
 }
 
@@ -100,38 +73,21 @@ impl Scaled {
     fn new(values: &[f64]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
-        let variance = values
-            .iter()
-            .map(|value| (value - mean) * (value - mean))
-            .sum::<f64>()
-            / count;
+        let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count;
         let deviation = if variance > 0.0 { variance.sqrt() } else { 1.0 };
-        Self {
-            mean,
-            deviation,
-            values: values
-                .iter()
-                .map(|value| (value - mean) / deviation)
-                .collect(),
-        }
+        Self { mean, deviation, values: values.iter().map(|value| (value - mean) / deviation).collect() }
     }
 }
 
 /// Minimises `x' normal x / 2 - right' x` with the first `bounded` entries at least zero.
-fn bounded_minimum(
-    normal: &DMatrix<f64>,
-    right: &DVector<f64>,
-    bounded: usize,
-) -> Result<DVector<f64>, Unsolvable> {
+fn bounded_minimum(normal: &DMatrix<f64>, right: &DVector<f64>, bounded: usize) -> Result<DVector<f64>, Unsolvable> {
     let size = right.len();
     let mut free: Vec<bool> = (0..size).map(|entry| entry >= bounded).collect();
     let mut current = minimum_over(normal, right, &free)?;
     // Each round lowers the objective and no set comes twice, but rounding may break that promise.
     for _ in 0..8 * size.max(1) {
         let gradient = right - normal * &current;
-        let steepest = (0..bounded)
-            .filter(|entry| !free[*entry])
-            .max_by(|a, b| gradient[*a].total_cmp(&gradient[*b]));
+        let steepest = (0..bounded).filter(|entry| !free[*entry]).max_by(|a, b| gradient[*a].total_cmp(&gradient[*b]));
         match steepest {
             Some(entry) if gradient[entry] > FLAT => free[entry] = true,
             _ => break,
@@ -139,9 +95,7 @@ fn bounded_minimum(
         loop {
             let wanted = minimum_over(normal, right, &free)?;
             let blocked = (0..bounded).filter(|entry| free[*entry] && wanted[*entry] <= 0.0);
-            let step = blocked.map(|entry| {
-                current[entry] / (current[entry] - wanted[entry]).max(f64::MIN_POSITIVE)
-            });
+            let step = blocked.map(|entry| current[entry] / (current[entry] - wanted[entry]).max(f64::MIN_POSITIVE));
             let Some(step) = step.min_by(f64::total_cmp) else {
                 current = wanted;
                 break;
@@ -159,19 +113,13 @@ fn bounded_minimum(
 }
 
 /// The minimum with all entries that are not `free` at zero.
-fn minimum_over(
-    normal: &DMatrix<f64>,
-    right: &DVector<f64>,
-    free: &[bool],
-) -> Result<DVector<f64>, Unsolvable> {
+fn minimum_over(normal: &DMatrix<f64>, right: &DVector<f64>, free: &[bool]) -> Result<DVector<f64>, Unsolvable> {
     let entries: Vec<usize> = (0..free.len()).filter(|entry| free[*entry]).collect();
     let mut solution = DVector::zeros(free.len());
     if entries.is_empty() {
         return Ok(solution);
     }
-    let part = DMatrix::from_fn(entries.len(), entries.len(), |row, column| {
-        normal[(entries[row], entries[column])]
-    });
+    let part = DMatrix::from_fn(entries.len(), entries.len(), |row, column| normal[(entries[row], entries[column])]);
     let side = DVector::from_fn(entries.len(), |row, _| right[entries[row]]);
     let solved = Cholesky::new(part).ok_or(Unsolvable)?.solve(&side);
     for (entry, value) in entries.into_iter().zip(solved.iter()) {
@@ -188,18 +136,11 @@ mod tests {
     #[test]
     fn an_equation_without_noise_is_found_again() {
         let mut random = Random::new(1);
-        let columns: Vec<Vec<f64>> = (0..3)
-            .map(|_| (0..60).map(|_| random.between(0.0, 9.0)).collect())
-            .collect();
-        let target: Vec<f64> = (0..60)
-            .map(|row| 5.0 + 2.0 * columns[0][row] - 3.0 * columns[2][row])
-            .collect();
+        let columns: Vec<Vec<f64>> = (0..3).map(|_| (0..60).map(|_| random.between(0.0, 9.0)).collect()).collect();
+        let target: Vec<f64> = (0..60).map(|row| 5.0 + 2.0 * columns[0][row] - 3.0 * columns[2][row]).collect();
         let equation = Equation::fit(&columns, &target, 2, 1e-12).expect("solvable");
         for (found, true_value) in equation.coefficients.iter().zip([2.0, 0.0, -3.0]) {
-            assert!(
-                (found - true_value).abs() < 1e-6,
-                "{found} is not {true_value}"
-            );
+            assert!((found - true_value).abs() < 1e-6, "{found} is not {true_value}");
         }
         assert!((equation.intercept - 5.0).abs() < 1e-6);
         assert!((equation.predict(&columns, 7) - target[7]).abs() < 1e-6);
@@ -219,19 +160,10 @@ mod tests {
             for entry in 0..size {
                 if entry < bounded && solution[entry] == 0.0 {
                     stopped += 1;
-                    assert!(
-                        gradient[entry] <= 1e-9,
-                        "raising entry {entry} would lower the objective"
-                    );
+                    assert!(gradient[entry] <= 1e-9, "raising entry {entry} would lower the objective");
                 } else {
-                    assert!(
-                        entry >= bounded || solution[entry] > 0.0,
-                        "entry {entry} is negative"
-                    );
-                    assert!(
-                        gradient[entry].abs() < 1e-9,
-                        "entry {entry} is not at its minimum"
-                    );
+                    assert!(entry >= bounded || solution[entry] > 0.0, "entry {entry} is negative");
+                    assert!(gradient[entry].abs() < 1e-9, "entry {entry} is not at its minimum");
                 }
             }
         }
@@ -241,8 +173,7 @@ mod tests {
     #[test]
     fn a_constant_column_gets_no_effect() {
         let columns = vec![vec![4.0; 5], vec![1.0, 2.0, 3.0, 4.0, 5.0]];
-        let equation =
-            Equation::fit(&columns, &[1.0, 2.0, 3.0, 4.0, 5.0], 0, 1e-9).expect("solvable");
+        let equation = Equation::fit(&columns, &[1.0, 2.0, 3.0, 4.0, 5.0], 0, 1e-9).expect("solvable");
         assert_eq!(equation.coefficients[0], 0.0);
         assert!((equation.coefficients[1] - 1.0).abs() < 1e-6);
     }

@@ -35,12 +35,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            seed: 2015,
-            trials: 1500,
-            held_out_weeks: 26,
-            validation_blocks: 3,
-        }
+        Self { seed: 2015, trials: 1500, held_out_weeks: 26, validation_blocks: 3 }
     }
 }
 
@@ -61,18 +56,13 @@ impl Settings {
             ("validation_blocks", self.validation_blocks, 1),
         ] {
             if value < least {
-                return Err(UnusableSettings(format!(
-                    "{name} is {value} and must be at least {least}"
-                )));
+                return Err(UnusableSettings(format!("{name} is {value} and must be at least {least}")));
             }
         }
-        let kept_apart = self
-            .held_out_weeks
-            .saturating_mul(self.validation_blocks.saturating_add(1));
+        let kept_apart = self.held_out_weeks.saturating_mul(self.validation_blocks.saturating_add(1));
         if kept_apart.saturating_add(LEAST_TRAINING) > weeks {
-            let problem = format!(
-                "{kept_apart} weeks to check on leave fewer than {LEAST_TRAINING} of {weeks} to learn from"
-            );
+            let problem =
+                format!("{kept_apart} weeks to check on leave fewer than {LEAST_TRAINING} of {weeks} to learn from");
             return Err(UnusableSettings(problem));
         }
         Ok(weeks - self.held_out_weeks)
@@ -120,33 +110,17 @@ pub(crate) fn draw(random: &mut Random) -> Hyperparameters {
             half_at: random.between(HALF_AT.0, HALF_AT.1),
         }
     });
-    Hyperparameters {
-        curves,
-        penalty: libm::pow(10.0, random.between(LOG_PENALTY.0, LOG_PENALTY.1)),
-    }
+    Hyperparameters { curves, penalty: libm::pow(10.0, random.between(LOG_PENALTY.0, LOG_PENALTY.1)) }
 }
 
-fn validate(
-    weeks: &[Week],
-    training: usize,
-    settings: &Settings,
-    chosen: &Hyperparameters,
-) -> Result<f64, Unsolvable> {
+fn validate(weeks: &[Week], training: usize, settings: &Settings, chosen: &Hyperparameters) -> Result<f64, Unsolvable> {
     let design = Design::new(&weeks[..training], training, chosen);
     let revenue: Vec<f64> = weeks[..training].iter().map(|week| week.revenue).collect();
     let first = training - settings.validation_blocks * settings.held_out_weeks;
     let mut predicted = Vec::with_capacity(training - first);
     for start in (first..training).step_by(settings.held_out_weeks) {
-        let equation = Equation::fit(
-            &design.columns,
-            &revenue[..start],
-            CHANNELS.len(),
-            chosen.penalty,
-        )?;
-        predicted.extend(
-            (start..start + settings.held_out_weeks)
-                .map(|week| equation.predict(&design.columns, week)),
-        );
+        let equation = Equation::fit(&design.columns, &revenue[..start], CHANNELS.len(), chosen.penalty)?;
+        predicted.extend((start..start + settings.held_out_weeks).map(|week| equation.predict(&design.columns, week)));
     }
     Ok(r_squared(&revenue[first..], &predicted))
 }
@@ -159,15 +133,9 @@ mod tests {
     #[test]
     fn trials_come_back_best_first_and_progress_counts_each_of_them() {
         let weeks = parse(SAMPLE).expect("the sample parses");
-        let settings = Settings {
-            trials: 12,
-            ..Settings::default()
-        };
+        let settings = Settings { trials: 12, ..Settings::default() };
         let mut seen = Vec::new();
-        let trials = search(&weeks, 182, &settings, |done, total| {
-            seen.push((done, total))
-        })
-        .expect("solvable");
+        let trials = search(&weeks, 182, &settings, |done, total| seen.push((done, total))).expect("solvable");
         assert_eq!(seen, (1..=12).map(|done| (done, 12)).collect::<Vec<_>>());
         assert!(trials.is_sorted_by(|a, b| a.score >= b.score));
         assert!(trials[0].score > trials[11].score);
@@ -180,16 +148,9 @@ mod tests {
         for week in &mut altered[182..] {
             week.revenue *= 5.0;
         }
-        let settings = Settings {
-            trials: 3,
-            ..Settings::default()
-        };
+        let settings = Settings { trials: 3, ..Settings::default() };
         let scores = |weeks: &[Week]| -> Vec<f64> {
-            search(weeks, 182, &settings, |_, _| ())
-                .expect("solvable")
-                .iter()
-                .map(|trial| trial.score)
-                .collect()
+            search(weeks, 182, &settings, |_, _| ()).expect("solvable").iter().map(|trial| trial.score).collect()
         };
         assert_eq!(scores(&weeks), scores(&altered));
     }
@@ -199,24 +160,9 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(settings.training_weeks(208).expect("fits"), 182);
         assert_eq!(settings.training_weeks(156).expect("fits"), 130);
-        let text = settings
-            .training_weeks(155)
-            .expect_err("too short")
-            .to_string();
-        assert!(
-            text.contains("104 weeks to check on leave fewer than 52 of 155"),
-            "{text}"
-        );
-        let text = Settings {
-            trials: 0,
-            ..settings
-        }
-        .training_weeks(208)
-        .expect_err("no trials")
-        .to_string();
-        assert!(
-            text.contains("trials is 0 and must be at least 1"),
-            "{text}"
-        );
+        let text = settings.training_weeks(155).expect_err("too short").to_string();
+        assert!(text.contains("104 weeks to check on leave fewer than 52 of 155"), "{text}");
+        let text = Settings { trials: 0, ..settings }.training_weeks(208).expect_err("no trials").to_string();
+        assert!(text.contains("trials is 0 and must be at least 1"), "{text}");
     }
 }

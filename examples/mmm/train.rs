@@ -3,10 +3,7 @@
 use crate::{
     dataset::{self, CHANNELS, DatasetError, Kind, Week},
     model::{Ensemble, Model, Parts},
-    report::{
-        Base, ChannelResult, Fit, TrainingReport, WeeklyFit, mean_absolute_share_of_error,
-        r_squared,
-    },
+    report::{Base, ChannelResult, Fit, TrainingReport, WeeklyFit, mean_absolute_share_of_error, r_squared},
     ridge::Unsolvable,
     search::{Settings, UnusableSettings, search},
 };
@@ -53,13 +50,8 @@ pub(crate) fn train(
     let weeks = dataset::parse(csv)?;
     let training = settings.training_weeks(weeks.len())?;
     let trials = search(&weeks, training, settings, progress)?;
-    let best = trials
-        .iter()
-        .take(AVERAGED)
-        .map(|trial| Model::fit(&weeks, training, &trial.chosen));
-    let model = Ensemble {
-        models: best.collect::<Result<_, _>>()?,
-    };
+    let best = trials.iter().take(AVERAGED).map(|trial| Model::fit(&weeks, training, &trial.chosen));
+    let model = Ensemble { models: best.collect::<Result<_, _>>()? };
     let parts = model.decompose(&weeks);
     let report = report(&weeks, training, settings, trials[0].score, &model, &parts);
     let weeks = weeks
@@ -68,11 +60,7 @@ pub(crate) fn train(
         .enumerate()
         .map(|(index, (week, parts))| weekly(week, parts, index >= training))
         .collect();
-    Ok(Trained {
-        report,
-        model,
-        weeks,
-    })
+    Ok(Trained { report, model, weeks })
 }
 
 /// Lowest and highest total contribution of each channel among the models.
@@ -105,14 +93,10 @@ fn report(
     let (season, events) = (total(|parts| parts.season), total(|parts| parts.events));
     let base = level + market + season + events;
     let fitted_revenue = base + contributions.iter().sum::<f64>();
-    let channels = CHANNELS
-        .iter()
-        .zip(contributions)
-        .zip(contribution_ranges(model, weeks))
-        .map(|((channel, contribution), range)| {
+    let channels = CHANNELS.iter().zip(contributions).zip(contribution_ranges(model, weeks)).map(
+        |((channel, contribution), range)| {
             let spend: f64 = weeks.iter().map(channel.activity).sum();
-            let per_spend =
-                |value: f64| (channel.kind == Kind::Paid && spend > 0.0).then(|| value / spend);
+            let per_spend = |value: f64| (channel.kind == Kind::Paid && spend > 0.0).then(|| value / spend);
             ChannelResult {
                 channel: channel.name.to_owned(),
                 spend: (channel.kind == Kind::Paid).then_some(spend),
@@ -122,7 +106,8 @@ fn report(
                 return_low: per_spend(range.0),
                 return_high: per_spend(range.1),
             }
-        });
+        },
+    );
     let day = |week: Option<&Week>| week.map(|week| week.date.to_string()).unwrap_or_default();
     TrainingReport {
         first_week: day(weeks.first()),
@@ -141,14 +126,7 @@ fn report(
         },
         revenue: revenue.iter().sum(),
         fitted_revenue,
-        base: Base {
-            total: base,
-            share: base / fitted_revenue,
-            level,
-            market,
-            season,
-            events,
-        },
+        base: Base { total: base, share: base / fitted_revenue, level, market, season, events },
         channels: channels.collect(),
     }
 }
@@ -176,10 +154,7 @@ mod tests {
     use crate::dataset::SAMPLE;
 
     fn few_trials() -> Settings {
-        Settings {
-            trials: 60,
-            ..Settings::default()
-        }
+        Settings { trials: 60, ..Settings::default() }
     }
 
     fn trained() -> Trained {
@@ -197,22 +172,12 @@ mod tests {
     #[test]
     fn contributions_and_base_add_up_to_the_fitted_revenue() {
         let Trained { report, weeks, .. } = trained();
-        let channels: f64 = report
-            .channels
-            .iter()
-            .map(|channel| channel.contribution)
-            .sum();
+        let channels: f64 = report.channels.iter().map(|channel| channel.contribution).sum();
         assert!(((report.base.total + channels) / report.fitted_revenue - 1.0).abs() < 1e-12);
         let weekly: f64 = weeks.iter().map(|week| week.fitted).sum();
         assert!((weekly / report.fitted_revenue - 1.0).abs() < 1e-12);
         for week in weeks {
-            let sum = week.base
-                + week.tv
-                + week.ooh
-                + week.print
-                + week.facebook
-                + week.search
-                + week.newsletter;
+            let sum = week.base + week.tv + week.ooh + week.print + week.facebook + week.search + week.newsletter;
             assert!((sum / week.fitted - 1.0).abs() < 1e-12, "{week:?}");
         }
     }
@@ -223,61 +188,32 @@ mod tests {
             assert!(channel.contribution >= 0.0, "{channel:?}");
             assert_eq!(channel.spend.is_some(), channel.channel != "newsletter");
             if let (Some(spend), Some(result)) = (channel.spend, channel.return_on_spend) {
-                assert!(
-                    (result * spend - channel.contribution).abs() <= 1e-9 * channel.contribution,
-                    "{channel:?}"
-                );
-                assert!(
-                    channel.return_low <= Some(result) && Some(result) <= channel.return_high,
-                    "{channel:?}"
-                );
+                assert!((result * spend - channel.contribution).abs() <= 1e-9 * channel.contribution, "{channel:?}");
+                assert!(channel.return_low <= Some(result) && Some(result) <= channel.return_high, "{channel:?}");
             }
         }
     }
 
     #[test]
     fn the_same_seed_gives_the_same_digits() {
-        let text = |trained: Trained| {
-            serde_json::to_string(&(trained.report, trained.model, trained.weeks)).expect("writes")
-        };
+        let text =
+            |trained: Trained| serde_json::to_string(&(trained.report, trained.model, trained.weeks)).expect("writes");
         assert_eq!(text(trained()), text(trained()));
-        let other = train(
-            SAMPLE,
-            &Settings {
-                seed: 1,
-                ..few_trials()
-            },
-            |_, _| (),
-        )
-        .expect("the sample trains");
+        let other = train(SAMPLE, &Settings { seed: 1, ..few_trials() }, |_, _| ()).expect("the sample trains");
         assert_ne!(text(trained()), text(other));
     }
 
     #[test]
     fn the_digits_are_those_of_every_other_machine() {
         let report = trained().report;
-        let digits = [
-            report.fit.r2_held_out,
-            report.fitted_revenue,
-            report.channels[0].contribution,
-        ];
-        assert_eq!(
-            digits,
-            [
-                0.988_800_746_674_705_6,
-                378_229_041.917_652_13,
-                20_305_610.191_015_04
-            ]
-        );
+        let digits = [report.fit.r2_held_out, report.fitted_revenue, report.channels[0].contribution];
+        assert_eq!(digits, [0.988_800_746_674_705_6, 378_229_041.917_652_13, 20_305_610.191_015_04]);
     }
 
     #[test]
     fn a_dataset_that_does_not_parse_fails_with_its_line() {
         let text = String::from_utf8_lossy(SAMPLE).replacen("2754371.66666667", "lots", 1);
         let error = train(text.as_bytes(), &few_trials(), |_, _| ()).expect_err("refused");
-        assert!(
-            error.to_string().starts_with("line 2 of the dataset:"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("line 2 of the dataset:"), "{error}");
     }
 }

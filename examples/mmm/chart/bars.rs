@@ -50,33 +50,18 @@ pub(super) fn bar_chart(area: &Area<'_>, bars: &[Bar<'_>], unit: &str) -> Drawn 
     for (index, bar) in bars.iter().enumerate() {
         let y = middle(index);
         chart
-            .draw_series([Rectangle::new(
-                [(0.0, y - 0.3), (bar.value, y + 0.3)],
-                bar.colour.filled(),
-            )])
+            .draw_series([Rectangle::new([(0.0, y - 0.3), (bar.value, y + 0.3)], bar.colour.filled())])
             .map_err(failed)?;
         if let Some((low, high)) = bar.range {
             let whisker = |path| PathElement::new(path, INK.stroke_width(2));
             let caps = [low, high].map(|x| whisker(vec![(x, y - 0.14), (x, y + 0.14)]));
             chart.draw_series(caps).map_err(failed)?;
-            chart
-                .draw_series([whisker(vec![(low, y), (high, y)])])
-                .map_err(failed)?;
+            chart.draw_series([whisker(vec![(low, y), (high, y)])]).map_err(failed)?;
         }
         let start = chart.backend_coord(&(0.0, y));
         let after = chart.backend_coord(&(end(bar), y));
-        label(
-            area,
-            bar.name,
-            (start.0 - 12, start.1),
-            anchored(text(16, INK), HPos::Right, VPos::Center),
-        )?;
-        label(
-            area,
-            &bar.label,
-            (after.0 + 10, after.1),
-            anchored(text(15, INK), HPos::Left, VPos::Center),
-        )?;
+        label(area, bar.name, (start.0 - 12, start.1), anchored(text(16, INK), HPos::Right, VPos::Center))?;
+        label(area, &bar.label, (after.0 + 10, after.1), anchored(text(15, INK), HPos::Left, VPos::Center))?;
     }
     Ok(())
 }
