@@ -1,1 +1,4 @@
 //! x
+
+#[cfg(feature = "gcp-emulator")]
+pub mod gcp_emulator;

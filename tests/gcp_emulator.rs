@@ -1,0 +1,1 @@
+//! Drives the emulator over plain HTTP.
