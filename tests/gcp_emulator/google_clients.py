@@ -1,0 +1,254 @@
+"""Drives the emulator with Google's own clients.
+
+    python google_clients.py http://127.0.0.1:PORT
+
+Needs google-cloud-secret-manager, google-cloud-run, google-cloud-logging and
+google-cloud-storage. The server needs the image "sh" (["/bin/sh", "-c"]) and the bucket "data".
+"""
+
+import gzip
+import io
+import sys
+import time
+
+import google_crc32c
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import run_v2, secretmanager_v1, storage
+from google.cloud.run_v2.services.executions.transports import ExecutionsRestTransport
+from google.cloud.run_v2.services.jobs.transports import JobsRestTransport
+from google.cloud.run_v2.services.tasks.transports import TasksRestTransport
+from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+    SecretManagerServiceRestTransport,
+)
+
+URL = sys.argv[1]
+HOST = URL.removeprefix("http://")
+
+
+def transport(kind):
+    return kind(host=HOST, credentials=AnonymousCredentials(), url_scheme="http")
+
+
+def raises(kind, call):
+    try:
+        call()
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def secrets():
+    client = secretmanager_v1.SecretManagerServiceClient(
+        transport=transport(SecretManagerServiceRestTransport)
+    )
+    parent = "projects/py"
+    secret = client.create_secret(
+        parent=parent,
+        secret_id="token",
+        secret={"replication": {"automatic": {}}, "labels": {"app": "mmm"}},
+    )
+    assert secret.name == f"{parent}/secrets/token", secret
+    raises(
+        exceptions.AlreadyExists,
+        lambda: client.create_secret(
+            parent=parent, secret_id="token", secret={"replication": {"automatic": {}}}
+        ),
+    )
+    raises(
+        exceptions.NotFound,
+        lambda: client.access_secret_version(name=f"{secret.name}/versions/latest"),
+    )
+    payload = b"one\x00\xff"
+    version = client.add_secret_version(
+        parent=secret.name,
+        payload={"data": payload, "data_crc32c": google_crc32c.value(payload)},
+    )
+    assert version.state == secretmanager_v1.SecretVersion.State.ENABLED
+    assert version.client_specified_payload_checksum
+    raises(
+        exceptions.InvalidArgument,
+        lambda: client.add_secret_version(
+            parent=secret.name, payload={"data": payload, "data_crc32c": 1}
+        ),
+    )
+    raises(
+        exceptions.InvalidArgument,
+        lambda: client.add_secret_version(
+            parent=secret.name, payload={"data": b"x" * 65537}
+        ),
+    )
+    got = client.access_secret_version(name=f"{secret.name}/versions/latest")
+    assert got.payload.data == payload
+    assert got.payload.data_crc32c == google_crc32c.value(payload)
+
+    second = client.add_secret_version(parent=secret.name, payload={"data": b"two"})
+    updated = client.update_secret(
+        secret={"name": secret.name, "version_aliases": {"stable": 1}, "etag": secret.etag},
+        update_mask={"paths": ["version_aliases"]},
+    )
+    assert updated.etag != secret.etag
+    raises(
+        exceptions.FailedPrecondition,
+        lambda: client.update_secret(
+            secret={"name": secret.name, "labels": {}, "etag": secret.etag},
+            update_mask={"paths": ["labels"]},
+        ),
+    )
+    stable = client.access_secret_version(name=f"{secret.name}/versions/stable")
+    assert stable.payload.data == payload
+    client.disable_secret_version(name=second.name, etag=second.etag)
+    raises(
+        exceptions.FailedPrecondition,
+        lambda: client.access_secret_version(name=f"{secret.name}/versions/latest"),
+    )
+    raises(
+        exceptions.FailedPrecondition,
+        lambda: client.enable_secret_version(
+            request={"name": second.name, "etag": second.etag}
+        ),
+    )
+    enabled = client.list_secret_versions(
+        request={"parent": secret.name, "filter": "state:ENABLED"}
+    )
+    assert [one.name for one in enabled] == [version.name]
+    destroyed = client.destroy_secret_version(name=second.name)
+    assert destroyed.state == secretmanager_v1.SecretVersion.State.DESTROYED
+
+    for number in range(5):
+        client.create_secret(
+            parent=parent, secret_id=f"s{number}", secret={"replication": {"automatic": {}}}
+        )
+    listed = client.list_secrets(request={"parent": parent, "page_size": 2})
+    names = [one.name.rsplit("/", 1)[1] for one in listed]
+    assert names == ["s4", "s3", "s2", "s1", "s0", "token"], names
+    client.delete_secret(name=secret.name)
+    raises(exceptions.NotFound, lambda: client.get_secret(name=secret.name))
+
+
+def jobs():
+    client = run_v2.JobsClient(transport=transport(JobsRestTransport))
+    executions = run_v2.ExecutionsClient(transport=transport(ExecutionsRestTransport))
+    tasks = run_v2.TasksClient(transport=transport(TasksRestTransport))
+    parent = "projects/py/locations/here"
+
+    def job(name, script, retries=0):
+        container = {"image": "sh", "args": [script]}
+        template = {"template": {"containers": [container], "max_retries": retries}}
+        return client.create_job(parent=parent, job_id=name, job={"template": template}).result()
+
+    hello = job("hello", 'echo "hello $NAME from $CLOUD_RUN_TASK_INDEX"')
+    overrides = {
+        "task_count": 2,
+        "container_overrides": [{"env": [{"name": "NAME", "value": "there"}]}],
+    }
+    operation = client.run_job(request={"name": hello.name, "overrides": overrides})
+    begun = operation.metadata
+    assert begun.name.startswith(f"{hello.name}/executions/hello-"), begun
+    done = operation.result(timeout=20)
+    assert (done.succeeded_count, done.task_count) == (2, 2), done
+    assert done.conditions[0].type_ == "Completed"
+    assert done.conditions[0].state == run_v2.Condition.State.CONDITION_SUCCEEDED
+    assert executions.get_execution(name=begun.name).completion_time
+
+    fails = job("fails", "exit 7", retries=1)
+    operation = client.run_job(name=fails.name)
+    raises(exceptions.GoogleAPICallError, lambda: operation.result(timeout=20))
+    failed = executions.get_execution(name=operation.metadata.name)
+    assert (failed.failed_count, failed.retried_count) == (1, 1), failed
+    (task,) = tasks.list_tasks(parent=failed.name)
+    assert (task.last_attempt_result.exit_code, task.retried) == (7, 1), task
+
+    sleeps = job("sleeps", "sleep 60")
+    operation = client.run_job(name=sleeps.name)
+    time.sleep(0.3)
+    executions.cancel_execution(name=operation.metadata.name)
+    ended = operation.result(timeout=20)
+    assert ended.cancelled_count == 1, ended
+    reason = ended.conditions[0].execution_reason
+    assert reason == run_v2.Condition.ExecutionReason.CANCELLED, reason
+
+    assert {one.name for one in client.list_jobs(parent=parent)} == {
+        hello.name,
+        fails.name,
+        sleeps.name,
+    }
+    client.delete_job(name=sleeps.name).result()
+    raises(exceptions.NotFound, lambda: client.get_job(name=sleeps.name))
+    return begun.name.rsplit("/", 1)[1]
+
+
+def logs(execution):
+    # The generated logging client has no REST transport, so Google's HTTP wrapper speaks here.
+    from google.cloud import logging
+
+    client = logging.Client(
+        project="py",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": URL},
+        _use_grpc=False,
+    )
+    entries = client.list_entries(
+        filter_=f'labels."run.googleapis.com/execution_name"="{execution}"',
+        order_by=logging.ASCENDING,
+        page_size=1,
+    )
+    texts = sorted(entry.payload for entry in entries)
+    assert texts == ["hello there from 0", "hello there from 1"], texts
+
+
+def objects():
+    client = storage.Client(
+        project="py", credentials=AnonymousCredentials(), client_options={"api_endpoint": URL}
+    )
+    bucket = client.bucket("data")
+    blob = bucket.blob("a/b c.txt")
+    blob.metadata = {"who": "py"}
+    blob.upload_from_string("hello", content_type="text/plain", if_generation_match=0)
+    raises(
+        exceptions.PreconditionFailed,
+        lambda: bucket.blob("a/b c.txt").upload_from_string("no", if_generation_match=0),
+    )
+    again = bucket.get_blob("a/b c.txt")
+    assert (again.content_type, again.metadata, again.size) == ("text/plain", {"who": "py"}, 5)
+    assert again.download_as_bytes() == b"hello"
+    assert again.download_as_bytes(start=1, end=3) == b"ell"
+
+    data = bytes(range(256)) * 4096
+    big = bucket.blob("big", chunk_size=256 * 1024)
+    big.upload_from_file(io.BytesIO(data))
+    assert bucket.blob("big").download_as_bytes() == data
+    assert bucket.get_blob("big").size == len(data)
+
+    packed = bucket.blob("packed")
+    packed.content_encoding = "gzip"
+    packed.upload_from_string(gzip.compress(b"plain"))
+    assert bucket.blob("packed").download_as_bytes(raw_download=False) == b"plain"
+
+    copy = bucket.blob("copy")
+    token, written, total = copy.rewrite(big)
+    while token:
+        token, written, total = copy.rewrite(big, token=token)
+    assert written == total == len(data)
+    joined = bucket.blob("joined")
+    joined.content_type = "text/plain"
+    joined.compose([bucket.blob("a/b c.txt"), bucket.blob("a/b c.txt")])
+    assert bucket.blob("joined").download_as_bytes() == b"hellohello"
+    bucket.copy_blob(joined, bucket, "copied")
+
+    pages = client.list_blobs("data", delimiter="/", page_size=2)
+    names = [one.name for one in pages]
+    assert names == ["big", "copied", "copy", "joined", "packed"], names
+    assert pages.prefixes == {"a/"}
+    again.metadata = {"who": "you"}
+    again.patch(if_metageneration_match=1)
+    raises(exceptions.PreconditionFailed, lambda: again.patch(if_metageneration_match=1))
+    again.delete(if_generation_match=again.generation)
+    raises(exceptions.NotFound, lambda: bucket.blob("a/b c.txt").delete())
+    assert client.create_bucket("other-bucket").name == "other-bucket"
+
+
+secrets()
+logs(jobs())
+objects()
+print("all passed")
