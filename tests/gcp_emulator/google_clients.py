@@ -30,12 +30,15 @@ def transport(kind):
     return kind(host=HOST, credentials=AnonymousCredentials(), url_scheme="http")
 
 
-def raises(kind, call):
+def raises(status, call):
+    """The call fails with this status of google.rpc.Code, or this HTTP status."""
     try:
         call()
-    except kind:
+    except exceptions.GoogleAPICallError as error:
+        told = error.response.json()["error"] if error.response is not None else {}
+        assert status in (told.get("status"), error.code), (status, error)
         return
-    raise AssertionError(f"{kind.__name__} was not raised")
+    raise AssertionError(f"{status} was not raised")
 
 
 def secrets():
@@ -50,13 +53,13 @@ def secrets():
     )
     assert secret.name == f"{parent}/secrets/token", secret
     raises(
-        exceptions.AlreadyExists,
+        "ALREADY_EXISTS",
         lambda: client.create_secret(
             parent=parent, secret_id="token", secret={"replication": {"automatic": {}}}
         ),
     )
     raises(
-        exceptions.NotFound,
+        "NOT_FOUND",
         lambda: client.access_secret_version(name=f"{secret.name}/versions/latest"),
     )
     payload = b"one\x00\xff"
@@ -67,13 +70,13 @@ def secrets():
     assert version.state == secretmanager_v1.SecretVersion.State.ENABLED
     assert version.client_specified_payload_checksum
     raises(
-        exceptions.InvalidArgument,
+        "INVALID_ARGUMENT",
         lambda: client.add_secret_version(
             parent=secret.name, payload={"data": payload, "data_crc32c": 1}
         ),
     )
     raises(
-        exceptions.InvalidArgument,
+        "INVALID_ARGUMENT",
         lambda: client.add_secret_version(
             parent=secret.name, payload={"data": b"x" * 65537}
         ),
@@ -89,7 +92,7 @@ def secrets():
     )
     assert updated.etag != secret.etag
     raises(
-        exceptions.FailedPrecondition,
+        "FAILED_PRECONDITION",
         lambda: client.update_secret(
             secret={"name": secret.name, "labels": {}, "etag": secret.etag},
             update_mask={"paths": ["labels"]},
@@ -97,13 +100,13 @@ def secrets():
     )
     stable = client.access_secret_version(name=f"{secret.name}/versions/stable")
     assert stable.payload.data == payload
-    client.disable_secret_version(name=second.name, etag=second.etag)
+    client.disable_secret_version(request={"name": second.name, "etag": second.etag})
     raises(
-        exceptions.FailedPrecondition,
+        "FAILED_PRECONDITION",
         lambda: client.access_secret_version(name=f"{secret.name}/versions/latest"),
     )
     raises(
-        exceptions.FailedPrecondition,
+        "FAILED_PRECONDITION",
         lambda: client.enable_secret_version(
             request={"name": second.name, "etag": second.etag}
         ),
@@ -123,7 +126,7 @@ def secrets():
     names = [one.name.rsplit("/", 1)[1] for one in listed]
     assert names == ["s4", "s3", "s2", "s1", "s0", "token"], names
     client.delete_secret(name=secret.name)
-    raises(exceptions.NotFound, lambda: client.get_secret(name=secret.name))
+    raises("NOT_FOUND", lambda: client.get_secret(name=secret.name))
 
 
 def jobs():
@@ -153,7 +156,11 @@ def jobs():
 
     fails = job("fails", "exit 7", retries=1)
     operation = client.run_job(name=fails.name)
-    raises(exceptions.GoogleAPICallError, lambda: operation.result(timeout=20))
+    try:
+        operation.result(timeout=20)
+        raise AssertionError("the operation did not fail")
+    except exceptions.GoogleAPICallError as error:
+        assert "The container exited with an error." in error.message, error
     failed = executions.get_execution(name=operation.metadata.name)
     assert (failed.failed_count, failed.retried_count) == (1, 1), failed
     (task,) = tasks.list_tasks(parent=failed.name)
@@ -174,7 +181,7 @@ def jobs():
         sleeps.name,
     }
     client.delete_job(name=sleeps.name).result()
-    raises(exceptions.NotFound, lambda: client.get_job(name=sleeps.name))
+    raises("NOT_FOUND", lambda: client.get_job(name=sleeps.name))
     return begun.name.rsplit("/", 1)[1]
 
 
@@ -206,7 +213,7 @@ def objects():
     blob.metadata = {"who": "py"}
     blob.upload_from_string("hello", content_type="text/plain", if_generation_match=0)
     raises(
-        exceptions.PreconditionFailed,
+        412,
         lambda: bucket.blob("a/b c.txt").upload_from_string("no", if_generation_match=0),
     )
     again = bucket.get_blob("a/b c.txt")
@@ -242,9 +249,9 @@ def objects():
     assert pages.prefixes == {"a/"}
     again.metadata = {"who": "you"}
     again.patch(if_metageneration_match=1)
-    raises(exceptions.PreconditionFailed, lambda: again.patch(if_metageneration_match=1))
+    raises(412, lambda: again.patch(if_metageneration_match=1))
     again.delete(if_generation_match=again.generation)
-    raises(exceptions.NotFound, lambda: bucket.blob("a/b c.txt").delete())
+    raises(404, lambda: bucket.blob("a/b c.txt").delete())
     assert client.create_bucket("other-bucket").name == "other-bucket"
 
 
