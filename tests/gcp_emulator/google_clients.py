@@ -4,12 +4,17 @@
 
 Needs google-cloud-secret-manager, google-cloud-run, google-cloud-logging and
 google-cloud-storage. The server needs the image "sh" (["/bin/sh", "-c"]) and the bucket "data".
+With SIGNING_KEY, the PEM of the private key of signer@py.iam.gserviceaccount.com, whose public
+key the server knows, signed URLs are used as well.
 """
 
 import gzip
 import io
+import os
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import google_crc32c
 from google.api_core import exceptions
@@ -255,7 +260,43 @@ def objects():
     assert client.create_bucket("other-bucket").name == "other-bucket"
 
 
+def signed_urls(key):
+    from google.auth.crypt import RSASigner
+    from google.oauth2 import service_account
+
+    credentials = service_account.Credentials(
+        RSASigner.from_string(key), "signer@py.iam.gserviceaccount.com", f"{URL}/token"
+    )
+    client = storage.Client(
+        project="py", credentials=AnonymousCredentials(), client_options={"api_endpoint": URL}
+    )
+    blob = client.bucket("data").blob("signed/a b.txt")
+
+    def url(method, **more):
+        return blob.generate_signed_url(
+            version="v4",
+            expiration=60,
+            method=method,
+            credentials=credentials,
+            api_access_endpoint=URL,
+            **more,
+        )
+
+    put = url("PUT", content_type="text/plain")
+    headers = {"Content-Type": "text/plain"}
+    request = urllib.request.Request(put, data=b"signed", method="PUT", headers=headers)
+    assert urllib.request.urlopen(request).status == 200
+    assert urllib.request.urlopen(url("GET")).read() == b"signed"
+    try:
+        urllib.request.urlopen(url("GET").replace("a%20b", "b"))
+        raise AssertionError("a tampered URL was served")
+    except urllib.error.HTTPError as error:
+        assert error.code == 403, error
+
+
 secrets()
 logs(jobs())
 objects()
+if os.environ.get("SIGNING_KEY"):
+    signed_urls(os.environ["SIGNING_KEY"])
 print("all passed")

@@ -1,1 +1,0 @@
-//! Drives the emulator over plain HTTP.
