@@ -61,10 +61,9 @@ pub(super) fn apply_overrides(template: &mut Value, overrides: &Value) -> Result
         return Ok(());
     };
     let container = &mut template["containers"][0];
-    if let Some(name) = wanted["name"].as_str().filter(|name| !name.is_empty()) {
-        if container["name"].as_str().is_some_and(|own| own != name) {
-            return Err(Failure::invalid(format!("overrides.containerOverrides: no container {name}.")));
-        }
+    let name = wanted["name"].as_str().unwrap_or("");
+    if !name.is_empty() && container["name"].as_str().is_some_and(|own| own != name) {
+        return Err(Failure::invalid(format!("overrides.containerOverrides: no container {name}.")));
     }
     check_environment(&wanted["env"])?;
     let clear = wanted["clearArgs"] == true;

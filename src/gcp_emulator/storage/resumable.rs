@@ -91,7 +91,7 @@ pub(super) fn proceed(
                 return Err(Failure::invalid(format!("The chunk starts at {start}, behind the {} bytes stored.", stored.len())));
             }
             let last = total == Some(end);
-            if !last && call.body.len() % UNIT != 0 {
+            if !last && !call.body.len().is_multiple_of(UNIT) {
                 return Err(Failure::invalid("Every chunk but the last must be a multiple of 256 KiB."));
             }
             if total.is_some_and(|total| end > total) {
