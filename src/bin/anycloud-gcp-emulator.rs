@@ -59,14 +59,13 @@ async fn serve(config: EmulatorConfig) -> ExitCode {
     for (name, value) in emulator.environment() {
         println!("export {name}={value}");
     }
-    let mut terminated =
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(terminated) => terminated,
-            Err(problem) => {
-                eprintln!("cannot wait for signals: {problem}");
-                return ExitCode::FAILURE;
-            }
-        };
+    let mut terminated = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminated) => terminated,
+        Err(problem) => {
+            eprintln!("cannot wait for signals: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminated.recv() => {}
@@ -87,8 +86,7 @@ fn config(mut arguments: impl Iterator<Item = String>) -> Result<Option<Emulator
             "--discovery" => config.discovery = Some(PathBuf::from(value)),
             "--jobs" => {
                 let text = std::fs::read(&value).map_err(|problem| format!("{value}: {problem}"))?;
-                let jobs: Jobs =
-                    serde_json::from_slice(&text).map_err(|problem| format!("{value}: {problem}"))?;
+                let jobs: Jobs = serde_json::from_slice(&text).map_err(|problem| format!("{value}: {problem}"))?;
                 config.jobs = jobs.jobs;
                 config.images = jobs.images;
                 config.task_environment = jobs.environment;

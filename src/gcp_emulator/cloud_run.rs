@@ -38,11 +38,7 @@ pub(super) struct CloudRun {
 
 impl Default for CloudRun {
     fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: watch::Sender::new(()),
-            groups: Mutex::default(),
-        }
+        Self { state: Mutex::default(), changed: watch::Sender::new(()), groups: Mutex::default() }
     }
 }
 
@@ -110,17 +106,14 @@ pub(super) async fn call(shared: &Arc<Shared>, call: &Call) -> Result<Reply, Fai
         }
         "jobs.executions.list" => {
             // Newest first: https://cloud.google.com/run/docs/managing/job-executions
-            let mut all: Vec<&Execution> =
-                state.executions.values().filter(|one| belongs(&one.name, name)).collect();
+            let mut all: Vec<&Execution> = state.executions.values().filter(|one| belongs(&one.name, name)).collect();
             all.sort_by_key(|one| std::cmp::Reverse(one.order));
             paged(call, "executions", all.into_iter().map(Execution::json).collect())?
         }
         "jobs.executions.get" => state.execution(name)?.json(),
         "jobs.executions.cancel" => state.cancel(call)?,
         "jobs.executions.delete" => state.delete_execution(call)?,
-        "jobs.executions.tasks.list" => {
-            paged(call, "tasks", state.execution(call.parent())?.tasks_json())?
-        }
+        "jobs.executions.tasks.list" => paged(call, "tasks", state.execution(call.parent())?.tasks_json())?,
         "jobs.executions.tasks.get" => {
             let execution = name.rsplitn(3, '/').nth(2).unwrap_or("");
             let task = state.execution(execution)?.tasks_json().into_iter();
@@ -128,8 +121,7 @@ pub(super) async fn call(shared: &Arc<Shared>, call: &Call) -> Result<Reply, Fai
         }
         "operations.get" => state.operation(name)?,
         "operations.list" => {
-            let names: Vec<String> =
-                state.operations.keys().filter(|one| belongs(one, name)).cloned().collect();
+            let names: Vec<String> = state.operations.keys().filter(|one| belongs(one, name)).cloned().collect();
             let all = names.iter().filter_map(|one| state.operation(one).ok()).collect();
             paged(call, "operations", all)?
         }

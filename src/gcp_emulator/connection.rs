@@ -23,10 +23,7 @@ pub(super) struct Connection {
 
 impl Connection {
     fn new(peer: SocketAddr) -> Self {
-        Self {
-            cut: Arc::new(AtomicBool::new(false)),
-            _peer: peer,
-        }
+        Self { cut: Arc::new(AtomicBool::new(false)), _peer: peer }
     }
 
     /// Resets the connection instead of the next byte written to it.
@@ -96,11 +93,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

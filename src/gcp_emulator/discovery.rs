@@ -20,9 +20,8 @@ const DOCUMENTS: [&str; 4] = ["secretmanager.v1", "run.v2", "logging.v2", "stora
 /// Parameters that every method takes although not every document lists them.
 ///
 /// <https://cloud.google.com/apis/docs/system-parameters>
-const SYSTEM_PARAMETERS: [&str; 8] = [
-    "$alt", "$fields", "$prettyPrint", "$key", "$userProject", "$callback", "upload_id", "name",
-];
+const SYSTEM_PARAMETERS: [&str; 8] =
+    ["$alt", "$fields", "$prettyPrint", "$key", "$userProject", "$callback", "upload_id", "name"];
 
 /// The documents of the four services.
 #[derive(Debug)]
@@ -51,16 +50,12 @@ struct Operation {
 impl Discovery {
     /// Reads the documents of a directory.
     pub(super) fn load(directory: &Path) -> io::Result<Self> {
-        let mut discovery = Self {
-            methods: HashMap::new(),
-            documents: Vec::new(),
-        };
+        let mut discovery = Self { methods: HashMap::new(), documents: Vec::new() };
         for name in DOCUMENTS {
             let path = directory.join(format!("{name}.json"));
             let told = |problem: String| io::Error::other(format!("{}: {problem}", path.display()));
             let text = std::fs::read(&path).map_err(|problem| told(problem.to_string()))?;
-            let value: Value =
-                serde_json::from_slice(&text).map_err(|problem| told(problem.to_string()))?;
+            let value: Value = serde_json::from_slice(&text).map_err(|problem| told(problem.to_string()))?;
             discovery.add(&value);
         }
         Ok(discovery)
@@ -70,10 +65,8 @@ impl Discovery {
         let document = self.documents.len();
         let base = value["servicePath"].as_str().unwrap_or("").to_owned();
         self.add_methods(value, document, &base);
-        self.documents.push(Document {
-            parameters: map(&value["parameters"]),
-            schemas: Schemas(map(&value["schemas"])),
-        });
+        self.documents
+            .push(Document { parameters: map(&value["parameters"]), schemas: Schemas(map(&value["schemas"])) });
     }
 
     fn add_methods(&mut self, resource: &Value, document: usize, base: &str) {
@@ -108,13 +101,7 @@ impl Discovery {
     }
 
     /// What is wrong with a request. `json` is its JSON body or the JSON part of it.
-    pub(super) fn check_request(
-        &self,
-        http: &Method,
-        path: &str,
-        call: &Call,
-        json: Option<&[u8]>,
-    ) -> Vec<String> {
+    pub(super) fn check_request(&self, http: &Method, path: &str, call: &Call, json: Option<&[u8]>) -> Vec<String> {
         let Some(method) = self.methods.get(call.id) else {
             return vec!["the discovery documents do not have the method".into()];
         };
@@ -168,10 +155,8 @@ impl Discovery {
         };
         let mut found = Vec::new();
         let status = reply.status.as_u16();
-        let json = reply
-            .headers
-            .get("content-type")
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        let json =
+            reply.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         if status >= 400 {
             if status != 499 {
                 schema::check_error(&reply.body, status, &mut found);

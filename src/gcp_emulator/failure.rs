@@ -74,12 +74,7 @@ impl Failure {
 
     /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#416_Requested_Range_Not_Satisfiable>
     pub(super) fn range_not_satisfiable() -> Self {
-        Self::new(
-            416,
-            "OUT_OF_RANGE",
-            "requestedRangeNotSatisfiable",
-            "Request range not satisfiable",
-        )
+        Self::new(416, "OUT_OF_RANGE", "requestedRangeNotSatisfiable", "Request range not satisfiable")
     }
 
     /// A session that no longer takes data.
@@ -160,8 +155,7 @@ impl Failure {
             other => other,
         };
         let text = self.message.replace('&', "&amp;").replace('<', "&lt;");
-        let mut reply = Reply::empty(self.code)
-            .with("content-type", "application/xml; charset=UTF-8");
+        let mut reply = Reply::empty(self.code).with("content-type", "application/xml; charset=UTF-8");
         reply.body = Bytes::from(format!(
             "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{text}</Message></Error>"
         ));

@@ -44,13 +44,7 @@ fn once() -> u32 {
 impl Fault {
     /// The next call of `operation` meets `action`.
     pub fn next(operation: impl Into<String>, action: FaultAction) -> Self {
-        Self {
-            operation: operation.into(),
-            path: None,
-            skip: 0,
-            times: 1,
-            action,
-        }
+        Self { operation: operation.into(), path: None, skip: 0, times: 1, action }
     }
 
     fn waits_for(&self, operation: &str, path: &str) -> bool {
@@ -148,14 +142,8 @@ mod tests {
     #[test]
     fn a_fault_meets_exactly_the_attempts_it_names() {
         let mut faults = Faults::default();
-        faults.add(Fault {
-            skip: 1,
-            times: 2,
-            ..Fault::next("storage.objects.get", FaultAction::Reset)
-        });
-        let met: Vec<bool> = (0..5)
-            .map(|_| faults.meet("storage.objects.get", "/x").is_some())
-            .collect();
+        faults.add(Fault { skip: 1, times: 2, ..Fault::next("storage.objects.get", FaultAction::Reset) });
+        let met: Vec<bool> = (0..5).map(|_| faults.meet("storage.objects.get", "/x").is_some()).collect();
         assert_eq!(met, [false, true, true, false, false]);
         assert!(faults.waiting().is_empty());
     }
@@ -163,10 +151,7 @@ mod tests {
     #[test]
     fn other_operations_and_paths_are_left_alone() {
         let mut faults = Faults::default();
-        faults.add(Fault {
-            path: Some("/a".into()),
-            ..Fault::next("storage.*", FaultAction::Reset)
-        });
+        faults.add(Fault { path: Some("/a".into()), ..Fault::next("storage.*", FaultAction::Reset) });
         assert_eq!(faults.meet("run.x", "/a"), None);
         assert_eq!(faults.meet("storage.objects.get", "/b"), None);
         assert_eq!(faults.meet("storage.objects.get", "/a"), Some(FaultAction::Reset));

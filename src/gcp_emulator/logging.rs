@@ -114,15 +114,10 @@ pub(super) fn list(logs: &Logs, call: &Call) -> Result<Reply, Failure> {
     let size = match request.get("pageSize").map_or(Some(0), Value::as_i64) {
         None | Some(0) => 50,
         // "If the value is negative, the request is rejected", says the method's page.
-        Some(size) => usize::try_from(size)
-            .map_err(|_| Failure::invalid("pageSize: must not be negative."))?
-            .min(1000),
+        Some(size) => usize::try_from(size).map_err(|_| Failure::invalid("pageSize: must not be negative."))?.min(1000),
     };
-    let mut found: Vec<&Entry> = logs
-        .entries
-        .iter()
-        .filter(|entry| projects.contains(&entry.project) && filter.takes(&entry.json))
-        .collect();
+    let mut found: Vec<&Entry> =
+        logs.entries.iter().filter(|entry| projects.contains(&entry.project) && filter.takes(&entry.json)).collect();
     if newest_first {
         found.reverse();
     }

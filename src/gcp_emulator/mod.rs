@@ -154,23 +154,17 @@ impl Emulator {
             .build()?;
         let (stop, stopped) = oneshot::channel();
         let serving = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("gcp-emulator".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = server::serve(listener, Arc::clone(&serving)) => {}
-                        _ = stopped => {}
-                    }
-                });
-                serving.run.kill_everything();
-                runtime.shutdown_timeout(Duration::from_secs(1));
-            })?;
-        Ok(Self {
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("gcp-emulator".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = server::serve(listener, Arc::clone(&serving)) => {}
+                    _ = stopped => {}
+                }
+            });
+            serving.run.kill_everything();
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        })?;
+        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The server's URL, without a final slash.
@@ -185,10 +179,15 @@ impl Emulator {
     /// this crate's.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        ["STORAGE_EMULATOR_HOST", "SECRET_MANAGER_EMULATOR_HOST", "CLOUD_RUN_EMULATOR_HOST", "CLOUD_LOGGING_EMULATOR_HOST"]
-            .into_iter()
-            .map(|name| (name, self.url().to_owned()))
-            .collect()
+        [
+            "STORAGE_EMULATOR_HOST",
+            "SECRET_MANAGER_EMULATOR_HOST",
+            "CLOUD_RUN_EMULATOR_HOST",
+            "CLOUD_LOGGING_EMULATOR_HOST",
+        ]
+        .into_iter()
+        .map(|name| (name, self.url().to_owned()))
+        .collect()
     }
 
     /// Scripts a fault.

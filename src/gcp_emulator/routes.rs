@@ -187,8 +187,7 @@ mod tests {
 
     #[test]
     fn object_names_are_decoded_after_the_path_is_split() {
-        let (route, path) =
-            find(&Method::GET, "/storage/v1/b/bucket/o/a%2Fb%3Ac").expect("a route");
+        let (route, path) = find(&Method::GET, "/storage/v1/b/bucket/o/a%2Fb%3Ac").expect("a route");
         assert_eq!(route.id, "storage.objects.get");
         assert_eq!(path, ["bucket", "a/b:c"]);
     }

@@ -73,9 +73,7 @@ impl SecretManager {
         let id = call.query("secretId").unwrap_or("");
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if id.is_empty() || id.len() > 255 || !id.chars().all(valid) {
-            return Err(Failure::invalid(
-                "The secretId must be 1 to 255 letters, digits, hyphens and underscores.",
-            ));
+            return Err(Failure::invalid("The secretId must be 1 to 255 letters, digits, hyphens and underscores."));
         }
         let name = format!("{}/{id}", call.name);
         let regional = call.id.contains(".locations.");
@@ -97,9 +95,7 @@ impl SecretManager {
         let mut secrets: Vec<&Secret> = self
             .secrets
             .iter()
-            .filter(|(name, _)| {
-                name.strip_prefix(&start).is_some_and(|rest| !rest.contains('/'))
-            })
+            .filter(|(name, _)| name.strip_prefix(&start).is_some_and(|rest| !rest.contains('/')))
             .map(|(_, secret)| secret)
             .filter(|secret| filter.takes(&secret.json()))
             .collect();
@@ -126,9 +122,9 @@ impl SecretManager {
 /// current one fails with FAILED_PRECONDITION and 400.
 fn check_etag(current: &str, given: Option<&str>) -> Result<(), Failure> {
     match given {
-        Some(etag) if !etag.is_empty() && etag != current => Err(Failure::precondition(
-            "The etag provided in the request does not match the resource's current etag.",
-        )),
+        Some(etag) if !etag.is_empty() && etag != current => {
+            Err(Failure::precondition("The etag provided in the request does not match the resource's current etag."))
+        }
         _ => Ok(()),
     }
 }
@@ -150,4 +146,3 @@ fn last(name: &str) -> &str {
 fn grandparent(name: &str) -> &str {
     name.rsplitn(3, '/').nth(2).unwrap_or("")
 }
-

@@ -48,8 +48,7 @@ impl Shared {
         let discovery = config.discovery.as_deref().map(Discovery::load).transpose()?;
         let run = CloudRun::default();
         for (name, job) in &config.jobs {
-            run.add_job(name, job.clone())
-                .map_err(|failure| io::Error::other(format!("job {name}: {failure:?}")))?;
+            run.add_job(name, job.clone()).map_err(|failure| io::Error::other(format!("job {name}: {failure:?}")))?;
         }
         Ok(Self {
             secrets: Mutex::default(),
@@ -97,10 +96,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) 
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
-    let service = Router::new()
-        .fallback(answer)
-        .with_state(shared)
-        .into_make_service_with_connect_info::<Connection>();
+    let service = Router::new().fallback(answer).with_state(shared).into_make_service_with_connect_info::<Connection>();
     // It never returns, by its documentation.
     let _ = axum::serve(Connections(listener), service).await;
 }
@@ -246,20 +242,15 @@ fn steer(shared: &Shared, method: &Method, path: &str, body: &[u8]) -> Reply {
 
 fn faults_of(body: &[u8]) -> Result<Vec<Fault>, serde_json::Error> {
     let value: Value = serde_json::from_slice(body)?;
-    if value.is_array() {
-        serde_json::from_value(value)
-    } else {
-        Ok(vec![serde_json::from_value(value)?])
-    }
+    if value.is_array() { serde_json::from_value(value) } else { Ok(vec![serde_json::from_value(value)?]) }
 }
 
 fn respond(reply: Reply, method: &Method, cut_after: Option<usize>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
-    let bodiless = method == Method::HEAD
-        || reply.status == StatusCode::NOT_MODIFIED
-        || reply.status == StatusCode::NO_CONTENT;
+    let bodiless =
+        method == Method::HEAD || reply.status == StatusCode::NOT_MODIFIED || reply.status == StatusCode::NO_CONTENT;
     if bodiless {
         return response;
     }

@@ -40,22 +40,15 @@ pub(super) struct Storage {
 
 impl Storage {
     pub(super) fn new(buckets: &[String]) -> Self {
-        Self {
-            buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
-            ..Self::default()
-        }
+        Self { buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(), ..Self::default() }
     }
 
     fn bucket(&self, name: &str) -> Result<&Bucket, Failure> {
-        self.buckets
-            .get(name)
-            .ok_or_else(|| Failure::not_found("The specified bucket does not exist."))
+        self.buckets.get(name).ok_or_else(|| Failure::not_found("The specified bucket does not exist."))
     }
 
     fn bucket_mut(&mut self, name: &str) -> Result<&mut Bucket, Failure> {
-        self.buckets
-            .get_mut(name)
-            .ok_or_else(|| Failure::not_found("The specified bucket does not exist."))
+        self.buckets.get_mut(name).ok_or_else(|| Failure::not_found("The specified bucket does not exist."))
     }
 
     /// A live object, of a generation when one is asked for.
@@ -130,9 +123,7 @@ pub(super) fn call(
         },
         "storage.objects.compose" => storage.compose(url, call),
         "storage.objects.copy" => storage.copy(url, call),
-        "storage.objects.rewrite" => {
-            storage.rewrite(url, call, shared.config.rewrite_bytes_per_call)
-        }
+        "storage.objects.rewrite" => storage.rewrite(url, call, shared.config.rewrite_bytes_per_call),
         _ => Err(Failure::unimplemented("This emulator does not serve the method.")),
     }
 }
@@ -140,12 +131,7 @@ pub(super) fn call(
 /// Serves an object of the XML API, which is what signed URLs lead to.
 ///
 /// <https://cloud.google.com/storage/docs/xml-api/reference-methods>
-pub(super) fn signed_call(
-    shared: &Shared,
-    method: &Method,
-    uri: &Uri,
-    call: &Call,
-) -> Result<Reply, Failure> {
+pub(super) fn signed_call(shared: &Shared, method: &Method, uri: &Uri, call: &Call) -> Result<Reply, Failure> {
     signed_url::check(&shared.config.signing_keys, method, uri, call)?;
     let storage = &mut *lock(&shared.storage);
     let part = |index: usize| call.path.get(index).map_or("", String::as_str);
@@ -193,13 +179,11 @@ pub(super) fn json_part(method: &Method, call: &Call) -> Option<Bytes> {
             return None;
         }
         return match call.query("uploadType") {
-            Some("multipart") => {
-                multipart::parts(call.header("content-type").unwrap_or(""), &call.body)
-                    .ok()?
-                    .into_iter()
-                    .next()
-                    .map(|part| part.body)
-            }
+            Some("multipart") => multipart::parts(call.header("content-type").unwrap_or(""), &call.body)
+                .ok()?
+                .into_iter()
+                .next()
+                .map(|part| part.body),
             Some("resumable") => Some(call.body.clone()).filter(|body| !body.is_empty()),
             _ => None,
         };

@@ -24,19 +24,13 @@ impl Call {
     /// A query parameter; an empty one counts as absent, because generated clients send unset
     /// fields as empty strings.
     pub(super) fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, value)| key == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     /// A query parameter that is a whole number.
     pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Failure> {
         self.query(name)
-            .map(|text| {
-                text.parse()
-                    .map_err(|_| Failure::invalid(format!("Invalid value for parameter {name}.")))
-            })
+            .map(|text| text.parse().map_err(|_| Failure::invalid(format!("Invalid value for parameter {name}."))))
             .transpose()
     }
 
@@ -75,11 +69,7 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-        }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
     pub(super) fn json(value: &Value) -> Self {
@@ -89,19 +79,13 @@ impl Reply {
     pub(super) fn json_with(status: StatusCode, value: &Value) -> Self {
         let mut reply = Self::empty(status);
         reply.body = Bytes::from(value.to_string());
-        reply.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json; charset=UTF-8"),
-        );
+        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
         reply
     }
 
     /// Adds a header; a value that cannot stand in a header is left out.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name),
-            HeaderValue::from_bytes(value.as_bytes()),
-        ) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
             self.headers.append(name, value);
         }
         self

@@ -50,7 +50,8 @@ fn tasks(server: &Server, execution: &Value) -> Vec<Value> {
 
 fn lines(server: &Server, execution: &Value) -> Vec<String> {
     let short = execution["name"].as_str().and_then(|name| name.rsplit('/').next()).expect("a name");
-    let filter = format!("resource.type=\"cloud_run_job\" AND labels.\"run.googleapis.com/execution_name\"=\"{short}\"");
+    let filter =
+        format!("resource.type=\"cloud_run_job\" AND labels.\"run.googleapis.com/execution_name\"=\"{short}\"");
     let body = json!({"resourceNames": ["projects/p"], "filter": filter, "orderBy": "timestamp asc"});
     let found = server.post("/v2/entries:list", &body).ok();
     let entries = found["entries"].as_array().cloned().unwrap_or_default();
@@ -204,9 +205,8 @@ fn waiting_for_an_operation_returns_at_its_end_or_after_the_time() {
 fn executions_are_listed_newest_first_and_paged() {
     let server = Server::start();
     let job = create(&server, "many", "true", &json!({}));
-    let names: Vec<Value> = (0..3)
-        .map(|_| finished(&server, &run(&server, &job, &json!({})))["name"].clone())
-        .collect();
+    let names: Vec<Value> =
+        (0..3).map(|_| finished(&server, &run(&server, &job, &json!({})))["name"].clone()).collect();
     let first = server.get(&format!("{job}/executions?pageSize=2")).ok();
     assert_eq!(first["executions"][0]["name"], names[2]);
     let token = first["nextPageToken"].as_str().expect("a token");

@@ -18,7 +18,9 @@ fn put(server: &Server, name: &str, query: &str, data: &[u8]) -> Answer {
 }
 
 fn multipart(server: &Server, query: &str, metadata: &Value, data: &[u8]) -> Answer {
-    let mut body = format!("--z\r\ncontent-type: application/json\r\n\r\n{metadata}\r\n--z\r\ncontent-type: text/plain\r\n\r\n").into_bytes();
+    let mut body =
+        format!("--z\r\ncontent-type: application/json\r\n\r\n{metadata}\r\n--z\r\ncontent-type: text/plain\r\n\r\n")
+            .into_bytes();
     body.extend_from_slice(data);
     body.extend_from_slice(b"\r\n--z--\r\n");
     let kind = [("content-type", "multipart/related; boundary=z")];
@@ -179,7 +181,8 @@ fn reads_give_ranges_and_tell_of_the_object() {
     ] {
         assert_eq!(whole.header(name), Some(value), "{name}");
     }
-    let hash = format!("crc32c={},md5={}", object["crc32c"].as_str().expect("crc"), object["md5Hash"].as_str().expect("md5"));
+    let hash =
+        format!("crc32c={},md5={}", object["crc32c"].as_str().expect("crc"), object["md5Hash"].as_str().expect("md5"));
     assert_eq!(whole.header("x-goog-hash"), Some(hash.as_str()));
     let part = read(&server, "a%2Fb", &[("range", "bytes=2-4")]);
     assert_eq!((part.status, part.body.as_slice()), (206, &b"234"[..]));
@@ -193,9 +196,7 @@ fn reads_give_ranges_and_tell_of_the_object() {
 fn gzip_is_undone_only_for_clients_that_do_not_take_it() {
     let server = Server::start();
     // `hello` through gzip.
-    let packed = [
-        31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 203, 72, 205, 201, 201, 7, 0, 134, 166, 16, 54, 5, 0, 0, 0,
-    ];
+    let packed = [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 203, 72, 205, 201, 201, 7, 0, 134, 166, 16, 54, 5, 0, 0, 0];
     let metadata = json!({"name": "z", "contentEncoding": "gzip"});
     multipart(&server, "", &metadata, &packed).ok();
     let stored = read(&server, "z", &[("accept-encoding", "gzip")]);

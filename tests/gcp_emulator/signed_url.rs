@@ -48,9 +48,7 @@ fn a_signed_url_works_until_it_expires_and_only_as_signed() {
     });
     let path = "/data/a%20b/c";
     let now = Timestamp::now();
-    let send = |method: &str, url: &str, body: &[u8]| {
-        server.http.send(method, url, &[], body).expect("an answer")
-    };
+    let send = |method: &str, url: &str, body: &[u8]| server.http.send(method, url, &[], body).expect("an answer");
     let put = signed(&server, &key, "PUT", path, now);
     assert_eq!(send("PUT", &put, b"hello").status, 200);
     let get = signed(&server, &key, "GET", path, now);

@@ -15,13 +15,7 @@ pub(super) enum Verdict {
 }
 
 /// A condition as JSON; `reason` is a field (`executionReason` or `reason`) and its value.
-pub(super) fn condition(
-    kind: &str,
-    verdict: Verdict,
-    at: &str,
-    message: &str,
-    reason: Option<(&str, &str)>,
-) -> Value {
+pub(super) fn condition(kind: &str, verdict: Verdict, at: &str, message: &str, reason: Option<(&str, &str)>) -> Value {
     let state = match verdict {
         Verdict::Reconciling => "CONDITION_RECONCILING",
         Verdict::Succeeded => "CONDITION_SUCCEEDED",

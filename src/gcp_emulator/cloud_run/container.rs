@@ -16,7 +16,9 @@ const VALUE_LIMIT: usize = 32_768;
 pub(super) fn complete(template: &mut Value) -> Result<(), Failure> {
     let containers = template["containers"].as_array().map_or(0, Vec::len);
     if containers != 1 {
-        return Err(Failure::invalid("template.template.containers: exactly one container is supported by this emulator."));
+        return Err(Failure::invalid(
+            "template.template.containers: exactly one container is supported by this emulator.",
+        ));
     }
     let container = &mut template["containers"][0];
     if container["image"].as_str().is_none_or(str::is_empty) {
@@ -123,14 +125,12 @@ pub(super) fn environment(
         let name = variable["name"].as_str().unwrap_or("").to_owned();
         let reference = &variable["valueSource"]["secretKeyRef"];
         let value = if let Some(secret) = reference["secret"].as_str() {
-            let full = if secret.contains('/') {
-                secret.to_owned()
-            } else {
-                format!("projects/{project}/secrets/{secret}")
-            };
+            let full =
+                if secret.contains('/') { secret.to_owned() } else { format!("projects/{project}/secrets/{secret}") };
             let version = reference["version"].as_str().unwrap_or("latest");
             let payload = lock(&shared.secrets).payload(&full, version);
-            let bytes = payload.map_err(|_| format!("Secret {full}/versions/{version} was not found or is not readable."))?;
+            let bytes =
+                payload.map_err(|_| format!("Secret {full}/versions/{version} was not found or is not readable."))?;
             String::from_utf8(bytes).map_err(|_| format!("Secret {full} is not text."))?
         } else {
             variable["value"].as_str().unwrap_or("").to_owned()

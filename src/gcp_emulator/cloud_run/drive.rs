@@ -24,9 +24,7 @@ pub(super) async fn drive(shared: Arc<Shared>, name: String) {
     };
     // Without a limit, all at once: https://cloud.google.com/run/docs/configuring/parallelism
     let together = if plan.parallelism == 0 { plan.count } else { plan.parallelism };
-    stream::iter(0..plan.count)
-        .for_each_concurrent(together, |index| run_task(&shared, &plan, index))
-        .await;
+    stream::iter(0..plan.count).for_each_concurrent(together, |index| run_task(&shared, &plan, index)).await;
     change(&shared, &name, Execution::complete);
 }
 
@@ -124,12 +122,7 @@ async fn run_task(shared: &Arc<Shared>, plan: &Plan, index: usize) {
 }
 
 /// One attempt, and whether the execution was halted meanwhile.
-async fn attempt(
-    shared: &Arc<Shared>,
-    plan: &Plan,
-    index: usize,
-    number: u32,
-) -> (Attempt, bool) {
+async fn attempt(shared: &Arc<Shared>, plan: &Plan, index: usize, number: u32) -> (Attempt, bool) {
     let failed = |code, message: String| Attempt { code, message, exit: None, signal: None };
     let command = match container::command_line(shared, &plan.template) {
         Ok(command) => command,
@@ -159,23 +152,15 @@ async fn attempt(
     };
     let failure = "The container exited with an error.";
     match process::run(shared, launch, plan.halting.clone()).await {
-        Ended::Exited(0) => {
-            (Attempt { code: 0, message: String::new(), exit: Some(0), signal: None }, false)
-        }
-        Ended::Exited(code) => {
-            (Attempt { exit: Some(code), ..failed(2, failure.into()) }, false)
-        }
-        Ended::Killed(signal) => {
-            (Attempt { signal: Some(signal), ..failed(2, failure.into()) }, false)
-        }
+        Ended::Exited(0) => (Attempt { code: 0, message: String::new(), exit: Some(0), signal: None }, false),
+        Ended::Exited(code) => (Attempt { exit: Some(code), ..failed(2, failure.into()) }, false),
+        Ended::Killed(signal) => (Attempt { signal: Some(signal), ..failed(2, failure.into()) }, false),
         // https://cloud.google.com/run/docs/configuring/task-timeout: the attempt fails.
         Ended::TimedOut { exit, signal } => {
             let message = "The configured timeout was reached.".to_owned();
             (Attempt { code: 4, message, exit, signal }, false)
         }
-        Ended::Halted { exit, signal } => {
-            (Attempt { code: 1, message: "Cancelled.".into(), exit, signal }, true)
-        }
+        Ended::Halted { exit, signal } => (Attempt { code: 1, message: "Cancelled.".into(), exit, signal }, true),
         Ended::NotStarted(problem) => (failed(2, problem), false),
     }
 }

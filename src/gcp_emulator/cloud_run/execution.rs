@@ -43,12 +43,7 @@ pub(super) struct Execution {
 
 impl Execution {
     /// An execution of `job` as it is now, with the overrides of the run.
-    pub(super) fn new(
-        name: String,
-        job: &Job,
-        overrides: Option<&Value>,
-        order: u64,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(name: String, job: &Job, overrides: Option<&Value>, order: u64) -> Result<Self, Failure> {
         let outer = job.template();
         let mut template = outer["template"].clone();
         let mut count = outer["taskCount"].as_u64().unwrap_or(1);
@@ -130,11 +125,7 @@ impl Execution {
     pub(super) fn failure(&self) -> Option<String> {
         let failed = self.tasks.iter().find(|task| task.phase == Phase::Failed)?;
         self.completed.as_ref()?;
-        Some(format!(
-            "Task {} failed with message: {}",
-            failed.short_name(self),
-            failed.message()
-        ))
+        Some(format!("Task {} failed with message: {}", failed.short_name(self), failed.message()))
     }
 
     pub(super) fn tasks_json(&self) -> Vec<Value> {
@@ -159,10 +150,7 @@ impl Execution {
         } else {
             condition("Completed", Verdict::Succeeded, at, "Execution completed successfully.", None)
         };
-        let mut all = vec![
-            completed,
-            condition("ResourcesAvailable", Verdict::Succeeded, &self.created, "", None),
-        ];
+        let mut all = vec![completed, condition("ResourcesAvailable", Verdict::Succeeded, &self.created, "", None)];
         if let Some(started) = &self.started {
             all.push(condition("Started", Verdict::Succeeded, started, "", None));
         }

@@ -11,8 +11,7 @@ use super::execution::Execution;
 use super::{check_etag, container, new_etag};
 
 /// What a caller sets.
-const SETTABLE: [&str; 6] =
-    ["labels", "annotations", "client", "clientVersion", "launchStage", "template"];
+const SETTABLE: [&str; 6] = ["labels", "annotations", "client", "clientVersion", "launchStage", "template"];
 
 /// A job.
 #[derive(Debug)]

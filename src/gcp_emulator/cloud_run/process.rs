@@ -43,11 +43,7 @@ enum Stop {
 }
 
 /// Runs a process to its end.
-pub(super) async fn run(
-    shared: &Arc<Shared>,
-    launch: Launch,
-    mut halting: watch::Receiver<Halt>,
-) -> Ended {
+pub(super) async fn run(shared: &Arc<Shared>, launch: Launch, mut halting: watch::Receiver<Halt>) -> Ended {
     let Some((program, arguments)) = launch.command.split_first() else {
         return Ended::NotStarted("The container has no command.".into());
     };

@@ -42,15 +42,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(index: usize) -> Self {
-        Self {
-            index,
-            uid: uuid(),
-            phase: Phase::Pending,
-            retried: 0,
-            started: None,
-            completed: None,
-            last: None,
-        }
+        Self { index, uid: uuid(), phase: Phase::Pending, retried: 0, started: None, completed: None, last: None }
     }
 
     /// Starts an attempt.
@@ -86,9 +78,7 @@ impl Task {
         let (verdict, message, reason) = match self.phase {
             Phase::Pending | Phase::Running => (Verdict::Reconciling, "", None),
             Phase::Succeeded => (Verdict::Succeeded, "", None),
-            Phase::Failed => {
-                (Verdict::Failed, self.message(), Some(("executionReason", "NON_ZERO_EXIT_CODE")))
-            }
+            Phase::Failed => (Verdict::Failed, self.message(), Some(("executionReason", "NON_ZERO_EXIT_CODE"))),
             Phase::Cancelled => (Verdict::Failed, "Cancelled.", Some(("executionReason", "CANCELLED"))),
         };
         let mut conditions = vec![condition("Completed", verdict, at, message, reason)];

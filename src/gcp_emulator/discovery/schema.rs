@@ -20,13 +20,7 @@ pub(super) enum Direction {
 pub(super) struct Schemas(pub(super) Map<String, Value>);
 
 impl Schemas {
-    pub(super) fn check_text(
-        &self,
-        schema: &str,
-        text: &[u8],
-        direction: Direction,
-        found: &mut Vec<String>,
-    ) {
+    pub(super) fn check_text(&self, schema: &str, text: &[u8], direction: Direction, found: &mut Vec<String>) {
         match serde_json::from_slice::<Value>(text) {
             Err(_) => found.push("the body is not JSON".into()),
             Ok(value) => match self.0.get(schema) {
@@ -36,14 +30,7 @@ impl Schemas {
         }
     }
 
-    fn check(
-        &self,
-        schema: &Value,
-        value: &Value,
-        at: &str,
-        direction: Direction,
-        found: &mut Vec<String>,
-    ) {
+    fn check(&self, schema: &Value, value: &Value, at: &str, direction: Direction, found: &mut Vec<String>) {
         if let Some(name) = schema["$ref"].as_str() {
             match self.0.get(name) {
                 Some(inner) => self.check(inner, value, at, direction, found),
@@ -122,9 +109,9 @@ impl Schemas {
             .split('.')
             .map(|part| {
                 let mut letters = part.chars();
-                letters.next().map_or(String::new(), |first| {
-                    first.to_uppercase().collect::<String>() + letters.as_str()
-                })
+                letters
+                    .next()
+                    .map_or(String::new(), |first| first.to_uppercase().collect::<String>() + letters.as_str())
             })
             .collect();
         self.0.get(&title)
@@ -173,9 +160,7 @@ pub(super) fn check_parameter(schema: &Value, text: &str) -> Result<(), String> 
     match schema["type"].as_str() {
         Some("boolean") if ["true", "false"].contains(&text) => Ok(()),
         Some("boolean") => Err("not a boolean".into()),
-        Some("integer" | "number") => {
-            check_number(schema, &Value::String(text.into()), Direction::Request)
-        }
+        Some("integer" | "number") => check_number(schema, &Value::String(text.into()), Direction::Request),
         _ => check_string(schema, &Value::String(text.into()), Direction::Request),
     }
 }

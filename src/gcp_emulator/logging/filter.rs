@@ -18,7 +18,11 @@ enum Node {
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
-    Compare { path: Vec<String>, operator: Operator, value: String },
+    Compare {
+        path: Vec<String>,
+        operator: Operator,
+        value: String,
+    },
     /// A bare word: anywhere in the entry.
     Word(String),
 }
@@ -45,9 +49,8 @@ enum Token {
     Close,
 }
 
-const SEVERITIES: [&str; 9] = [
-    "DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY",
-];
+const SEVERITIES: [&str; 9] =
+    ["DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"];
 
 /// The rank of a severity.
 pub(super) fn severity(name: &str) -> Option<usize> {

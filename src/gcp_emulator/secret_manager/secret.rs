@@ -9,18 +9,14 @@ use super::version::{State, Version};
 use super::{check_etag, new_etag};
 
 /// Fields that a caller sets at creation.
-const SETTABLE: [&str; 8] = [
-    "replication", "labels", "annotations", "topics", "expireTime", "rotation", "versionAliases",
-    "versionDestroyTtl",
-];
+const SETTABLE: [&str; 8] =
+    ["replication", "labels", "annotations", "topics", "expireTime", "rotation", "versionAliases", "versionDestroyTtl"];
 
 /// Fields that a caller changes later; the replication is immutable.
 ///
 /// <https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets#Secret>
-const CHANGEABLE: [&str; 7] = [
-    "labels", "annotations", "topics", "expireTime", "rotation", "versionAliases",
-    "versionDestroyTtl",
-];
+const CHANGEABLE: [&str; 7] =
+    ["labels", "annotations", "topics", "expireTime", "rotation", "versionAliases", "versionDestroyTtl"];
 
 /// A secret.
 #[derive(Debug)]
@@ -58,15 +54,8 @@ impl Secret {
         if regional && policy.is_some_and(|policy| !policy.is_empty()) {
             return Err(Failure::invalid("Secret.replication must not be set for a regional secret."));
         }
-        let secret = Self {
-            name,
-            regional,
-            fields: given,
-            created: now(),
-            order,
-            etag: new_etag(),
-            versions: Vec::new(),
-        };
+        let secret =
+            Self { name, regional, fields: given, created: now(), order, etag: new_etag(), versions: Vec::new() };
         secret.check_aliases()?;
         Ok(secret)
     }
@@ -146,9 +135,7 @@ impl Secret {
                 return Err(Failure::invalid(format!("The version alias [{alias}] is not valid.")));
             }
             if number_of(number).is_none_or(|number| self.numbered(number).is_none()) {
-                return Err(Failure::precondition(format!(
-                    "The version of the alias [{alias}] does not exist."
-                )));
+                return Err(Failure::precondition(format!("The version of the alias [{alias}] does not exist.")));
             }
         }
         Ok(())
@@ -171,16 +158,15 @@ impl Secret {
     fn position(&self, name: &str) -> Result<usize, Failure> {
         let number = match name {
             "latest" => Some(self.versions.len() as u64),
-            _ => name.parse().ok().or_else(|| {
-                self.fields.get("versionAliases").and_then(|all| number_of(all.get(name)?))
-            }),
+            _ => name
+                .parse()
+                .ok()
+                .or_else(|| self.fields.get("versionAliases").and_then(|all| number_of(all.get(name)?))),
         };
         number
             .filter(|number| self.numbered(*number).is_some())
             .and_then(|number| usize::try_from(number - 1).ok())
-            .ok_or_else(|| {
-                Failure::not_found(format!("Secret Version [{}/versions/{name}] not found.", self.name))
-            })
+            .ok_or_else(|| Failure::not_found(format!("Secret Version [{}/versions/{name}] not found.", self.name)))
     }
 
     fn render(&self, version: &Version) -> Value {
@@ -200,12 +186,7 @@ impl Secret {
         version.readable(&self.name).map(|bytes| bytes.to_vec())
     }
 
-    pub(super) fn change(
-        &mut self,
-        name: &str,
-        verb: &str,
-        etag: Option<&str>,
-    ) -> Result<Value, Failure> {
+    pub(super) fn change(&mut self, name: &str, verb: &str, etag: Option<&str>) -> Result<Value, Failure> {
         let position = self.position(name)?;
         let version = &mut self.versions[position];
         version.check_etag(etag)?;

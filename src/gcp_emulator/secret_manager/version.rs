@@ -40,19 +40,15 @@ pub(super) struct Version {
 
 impl std::fmt::Debug for Version {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Version")
-            .field("number", &self.number)
-            .field("state", &self.state)
-            .finish_non_exhaustive()
+        out.debug_struct("Version").field("number", &self.number).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl Version {
     /// <https://cloud.google.com/secret-manager/docs/reference/rest/v1/SecretPayload>
     pub(super) fn new(number: u64, payload: Option<&Value>) -> Result<Self, Failure> {
-        let payload = payload
-            .and_then(Value::as_object)
-            .ok_or_else(|| Failure::invalid("The payload must be specified."))?;
+        let payload =
+            payload.and_then(Value::as_object).ok_or_else(|| Failure::invalid("The payload must be specified."))?;
         let text = payload.get("data").and_then(Value::as_str).unwrap_or("");
         let data = Zeroizing::new(
             BASE64_STANDARD
@@ -64,18 +60,14 @@ impl Version {
             return Err(Failure::invalid("Secret Payload cannot be empty."));
         }
         if data.len() > PAYLOAD_LIMIT {
-            return Err(Failure::invalid(
-                "The secret payload is larger than the maximum allowed size of 64KiB.",
-            ));
+            return Err(Failure::invalid("The secret payload is larger than the maximum allowed size of 64KiB."));
         }
         let crc = payload.get("dataCrc32c").filter(|value| !value.is_null());
         // https://cloud.google.com/secret-manager/docs/data-integrity
         if let Some(crc) = crc {
             let given = crc.as_u64().or_else(|| crc.as_str()?.parse().ok());
             if given != Some(u64::from(crc32c::crc32c(&data))) {
-                return Err(Failure::invalid(
-                    "The checksum of the payload does not match the payload received.",
-                ));
+                return Err(Failure::invalid("The checksum of the payload does not match the payload received."));
             }
         }
         Ok(Self {
@@ -100,8 +92,7 @@ impl Version {
     pub(super) fn json(&self, secret: &str, replication: Option<&Value>) -> Value {
         let status = replication.map(|policy| match policy["userManaged"]["replicas"].as_array() {
             Some(replicas) => {
-                let places: Vec<Value> =
-                    replicas.iter().map(|one| json!({"location": one["location"]})).collect();
+                let places: Vec<Value> = replicas.iter().map(|one| json!({"location": one["location"]})).collect();
                 json!({"userManaged": {"replicas": places}})
             }
             None => json!({"automatic": {}}),
@@ -168,8 +159,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_never_shown() {
-        let version = Version::new(1, Some(&json!({"data": BASE64_STANDARD.encode("hunter2")})))
-            .expect("a version");
+        let version = Version::new(1, Some(&json!({"data": BASE64_STANDARD.encode("hunter2")}))).expect("a version");
         assert!(!format!("{version:?}").contains("hunter2"));
         assert!(!version.json("s", None).to_string().contains("hunter2"));
     }
@@ -189,8 +179,7 @@ mod tests {
 
     #[test]
     fn destruction_is_final() {
-        let mut version =
-            Version::new(1, Some(&json!({"data": "YQ=="}))).expect("a version");
+        let mut version = Version::new(1, Some(&json!({"data": "YQ=="}))).expect("a version");
         version.change(State::Destroyed).expect("destroyed");
         assert!(version.change(State::Enabled).is_err());
         assert!(version.readable("s").is_err());

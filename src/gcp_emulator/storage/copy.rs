@@ -25,13 +25,7 @@ fn draft(call: &Call, source: &Object) -> Result<Draft, Failure> {
     let given: Map<String, Value> = call.json()?;
     let fields = if given.is_empty() { source.fields.clone() } else { given };
     let part = |index: usize| call.path.get(index).cloned().unwrap_or_default();
-    Ok(Draft {
-        bucket: part(2),
-        name: part(3),
-        fields,
-        data: source.data.clone(),
-        components: source.components,
-    })
+    Ok(Draft { bucket: part(2), name: part(3), fields, data: source.data.clone(), components: source.components })
 }
 
 impl Storage {
@@ -52,12 +46,7 @@ impl Storage {
     /// Copies a part per call, until it is done; the token leads from one call to the next.
     ///
     /// <https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite>
-    pub(super) fn rewrite(
-        &mut self,
-        url: &str,
-        call: &Call,
-        limit: Option<u64>,
-    ) -> Result<Reply, Failure> {
+    pub(super) fn rewrite(&mut self, url: &str, call: &Call, limit: Option<u64>) -> Result<Reply, Failure> {
         let source = self.source(call)?;
         let (size, generation) = (source.data.len() as u64, source.generation);
         let draft = draft(call, source)?;
@@ -102,7 +91,10 @@ impl Storage {
             return Err(Failure::invalid("You must provide at least one source component."));
         }
         if sources.len() > COMPOSE_LIMIT {
-            return Err(Failure::invalid(format!("The number of source components provided ({}) exceeds the maximum (32).", sources.len())));
+            return Err(Failure::invalid(format!(
+                "The number of source components provided ({}) exceeds the maximum (32).",
+                sources.len()
+            )));
         }
         let mut data = BytesMut::new();
         let mut components = 0;

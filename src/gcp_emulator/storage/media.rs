@@ -101,17 +101,13 @@ fn must_decompress(object: &Object, headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.to_ascii_lowercase().contains("gzip"));
-    object.text("contentEncoding") == "gzip"
-        && !takes_gzip
-        && !object.text("cacheControl").contains("no-transform")
+    object.text("contentEncoding") == "gzip" && !takes_gzip && !object.text("cacheControl").contains("no-transform")
 }
 
 /// The plain bytes; a range is ignored, as the page on transcoding says.
 fn decompressed(object: &Object) -> Result<Reply, Failure> {
     let mut plain = Vec::new();
-    MultiGzDecoder::new(&object.data[..])
-        .read_to_end(&mut plain)
-        .map_err(|_| Failure::scripted(503))?;
+    MultiGzDecoder::new(&object.data[..]).read_to_end(&mut plain).map_err(|_| Failure::scripted(503))?;
     let mut reply = described(object, Reply::empty(StatusCode::OK))
         .with("warning", "214 UploadServer gunzipped")
         .with("x-guploader-response-body-transformations", "gunzipped")

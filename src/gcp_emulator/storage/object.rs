@@ -14,8 +14,17 @@ use super::super::wire::now;
 
 /// What a caller sets.
 const SETTABLE: [&str; 11] = [
-    "contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl",
-    "metadata", "storageClass", "customTime", "kmsKeyName", "eventBasedHold", "temporaryHold",
+    "contentType",
+    "contentEncoding",
+    "contentDisposition",
+    "contentLanguage",
+    "cacheControl",
+    "metadata",
+    "storageClass",
+    "customTime",
+    "kmsKeyName",
+    "eventBasedHold",
+    "temporaryHold",
 ];
 
 /// A live object.

@@ -31,7 +31,11 @@ pub(super) enum Session {
 enum Place {
     /// `bytes */*` and `bytes */N` ask how far the upload is.
     Question(Option<usize>),
-    Chunk { start: usize, end: usize, total: Option<usize> },
+    Chunk {
+        start: usize,
+        end: usize,
+        total: Option<usize>,
+    },
     /// Without `Content-Range`: all that is missing.
     Rest,
 }
@@ -88,7 +92,10 @@ pub(super) fn proceed(
                 return Err(Failure::invalid("Content-Range and the length of the body differ."));
             }
             if start > stored.len() {
-                return Err(Failure::invalid(format!("The chunk starts at {start}, behind the {} bytes stored.", stored.len())));
+                return Err(Failure::invalid(format!(
+                    "The chunk starts at {start}, behind the {} bytes stored.",
+                    stored.len()
+                )));
             }
             let last = total == Some(end);
             if !last && !call.body.len().is_multiple_of(UNIT) {
@@ -173,10 +180,7 @@ mod tests {
         assert_eq!(place_of(None).expect("place"), Place::Rest);
         assert_eq!(place_of(Some("bytes */*")).expect("place"), Place::Question(None));
         assert_eq!(place_of(Some("bytes */7")).expect("place"), Place::Question(Some(7)));
-        assert_eq!(
-            place_of(Some("bytes 0-4/*")).expect("place"),
-            Place::Chunk { start: 0, end: 5, total: None }
-        );
+        assert_eq!(place_of(Some("bytes 0-4/*")).expect("place"), Place::Chunk { start: 0, end: 5, total: None });
         assert!(place_of(Some("bytes 4-0/9")).is_err());
         assert!(place_of(Some("0-4/9")).is_err());
     }

@@ -22,23 +22,16 @@ use super::super::wire::{Call, query_pairs};
 /// <https://cloud.google.com/storage/docs/access-control/signed-urls#should-you-use>
 const LONGEST: i64 = 604_800;
 
-const RESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Checks expiry, and the signature when the account's public key is known. A request without a
 /// signature passes, because nothing else here is authenticated either.
-pub(super) fn check(
-    keys: &BTreeMap<String, String>,
-    method: &Method,
-    uri: &Uri,
-    call: &Call,
-) -> Result<(), Failure> {
+pub(super) fn check(keys: &BTreeMap<String, String>, method: &Method, uri: &Uri, call: &Call) -> Result<(), Failure> {
     let Some(signature) = call.query("X-Goog-Signature") else {
         return Ok(());
     };
-    let field = |name: &str| {
-        call.query(name).ok_or_else(|| Failure::invalid(format!("The parameter {name} is missing.")))
-    };
+    let field =
+        |name: &str| call.query(name).ok_or_else(|| Failure::invalid(format!("The parameter {name} is missing.")));
     if field("X-Goog-Algorithm")? != "GOOG4-RSA-SHA256" {
         return Err(Failure::invalid("X-Goog-Algorithm: only GOOG4-RSA-SHA256 is known here."));
     }
@@ -52,18 +45,15 @@ pub(super) fn check(
         return Err(Failure::expired("The provided token has expired."));
     }
     let credential = field("X-Goog-Credential")?;
-    let (account, scope) = credential
-        .split_once('/')
-        .ok_or_else(|| Failure::invalid("X-Goog-Credential is not valid."))?;
+    let (account, scope) =
+        credential.split_once('/').ok_or_else(|| Failure::invalid("X-Goog-Credential is not valid."))?;
     let Some(key) = keys.get(account) else {
         return Ok(());
     };
     let canonical = canonical_request(method, uri, &call.headers, field("X-Goog-SignedHeaders")?);
-    let signed = format!(
-        "GOOG4-RSA-SHA256\n{date}\n{scope}\n{}",
-        hex(&Sha256::digest(canonical.as_bytes()))
-    );
-    let refused = || Failure::signature("The request signature we calculated does not match the signature you provided.");
+    let signed = format!("GOOG4-RSA-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let refused =
+        || Failure::signature("The request signature we calculated does not match the signature you provided.");
     let key = pem(key).ok_or_else(|| Failure::invalid("The configured key is not PEM."))?;
     let signature = unhex(signature).ok_or_else(refused)?;
     UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key)

@@ -106,11 +106,5 @@ pub(super) fn of_headers(bucket: &str, name: &str, call: &Call) -> Result<Draft,
         fields.insert("metadata".into(), Value::Object(metadata));
     }
     add_hashes(&mut fields, call);
-    Ok(Draft {
-        bucket: bucket.to_owned(),
-        name: name.to_owned(),
-        fields,
-        data: call.body.clone(),
-        components: None,
-    })
+    Ok(Draft { bucket: bucket.to_owned(), name: name.to_owned(), fields, data: call.body.clone(), components: None })
 }

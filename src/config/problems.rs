@@ -1,0 +1,20 @@
+use crate::{Error, ErrorKind};
+
+/// Collects what is wrong with the settings, so that all of it is told at once.
+#[derive(Default)]
+pub(super) struct Problems(Vec<String>);
+
+impl Problems {
+    pub(super) fn add(&mut self, variable: &str, problem: impl AsRef<str>) {
+        self.0.push(format!("{variable} {}", problem.as_ref()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn into_error(self, hint: &str) -> Error {
+        let message = format!("{}{hint}", self.0.join("; "));
+        Error::new(ErrorKind::InvalidConfig, "config", "environment", message)
+    }
+}

@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::problems::Problems;
+use super::{AwsConfig, Config, GcpConfig, LocalConfig, Provider};
+use crate::retry::RetryPolicy;
+use crate::{JobName, Result};
+
+pub(super) const DEFAULT_LOCAL_BUCKET: &str = "main";
+const DEFAULT_LOCAL_ROOT: &str = ".anycloud";
+
+/// Reads variables, and collects what is wrong with them.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Problems,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn first(&self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| self.text(name))
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &str, what: &str) -> Option<T> {
+        let value = self.text(name)?;
+        let parsed = value.parse().ok();
+        if parsed.is_none() {
+            self.problems.add(name, format!("is not {what}: `{value}`"));
+        }
+        parsed
+    }
+
+    fn switch(&mut self, name: &str) -> Option<bool> {
+        let value = self.text(name)?;
+        match value.to_ascii_lowercase().as_str() {
+            "1" | "true" | "yes" | "enabled" => Some(true),
+            "0" | "false" | "no" | "disabled" => Some(false),
+            _ => {
+                self.problems.add(name, format!("is neither `true` nor `false`: `{value}`"));
+                None
+            }
+        }
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// An endpoint, with the scheme that emulators' variables often leave out.
+    fn endpoint(&mut self, names: &[&str]) -> Option<String> {
+        let (name, value) = names.iter().find_map(|name| Some((*name, self.text(name)?)))?;
+        let url = if value.contains("://") { value.clone() } else { format!("http://{value}") };
+        let well_formed = url.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        });
+        if !well_formed {
+            self.problems.add(name, format!("is not an address like `http://127.0.0.1:4566`: `{value}`"));
+            return None;
+        }
+        Some(url.trim_end_matches('/').to_owned())
+    }
+
+    fn job(&mut self, names: &[&str]) -> Option<JobName> {
+        let (name, value) = names.iter().find_map(|name| Some((*name, self.text(name)?)))?;
+        JobName::new(value)
+            .map_err(|error| self.problems.add(name, format!("is no job's name: {}", error.message())))
+            .ok()
+    }
+}
+
+pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+    let mut reader = Reader { lookup, problems: Problems::default() };
+    let chosen = reader.text("CLOUD_PROVIDER");
+    let provider = chosen.as_deref().map_or(Some(Provider::Gcp), Provider::parse);
+    if provider.is_none() {
+        let value = chosen.as_deref().unwrap_or_default();
+        reader.problems.add("CLOUD_PROVIDER", format!("is `{value}`; it can be `aws`, `gcp` or `local`"));
+    }
+    let aws = aws(&mut reader, provider);
+    let gcp = gcp(&mut reader, provider);
+    let local = local(&reader);
+    let own_job = match provider {
+        Some(Provider::Aws) => "ECS_TASK_FAMILY",
+        Some(Provider::Gcp) => "CLOUD_RUN_JOB_NAME",
+        _ => "ANYCLOUD_JOB",
+    };
+    let default_job = reader.job(&[own_job, "ANYCLOUD_JOB"]);
+    let mut retry = RetryPolicy::default();
+    if let Some(attempts) = reader.parsed("ANYCLOUD_MAX_ATTEMPTS", "a number of attempts") {
+        retry.max_attempts = attempts;
+    }
+    if let Some(seconds) = reader.parsed("ANYCLOUD_CALL_TIMEOUT_SECONDS", "a number of seconds") {
+        retry.call_timeout = Duration::from_secs(seconds);
+    }
+    let allow_http = reader.switch("ANYCLOUD_ALLOW_HTTP").unwrap_or(false);
+    let Some(provider) = provider.filter(|_| reader.problems.is_empty()) else {
+        let hint = match (chosen, provider) {
+            (None, _) => {
+                " (CLOUD_PROVIDER is unset, so this is the default `gcp`; CLOUD_PROVIDER=local runs without a cloud)"
+            }
+            _ => "",
+        };
+        return Err(reader.problems.into_error(hint));
+    };
+    Ok(Config { provider, default_job, retry, allow_http, aws, gcp, local })
+}
+
+fn bucket(reader: &mut Reader<'_>, own: &str, needed: bool) -> String {
+    let bucket = reader.first(&[own, "ANYCLOUD_BUCKET"]).unwrap_or_default();
+    if !needed {
+        return bucket;
+    }
+    if bucket.is_empty() {
+        reader.problems.add("ANYCLOUD_BUCKET", format!("(or {own}) is not set"));
+    } else if bucket.contains("://") || bucket.contains('/') {
+        reader
+            .problems
+            .add("ANYCLOUD_BUCKET", format!("(or {own}) is a bucket's name, without scheme or path: `{bucket}`"));
+    }
+    bucket
+}
+
+fn aws(reader: &mut Reader<'_>, provider: Option<Provider>) -> AwsConfig {
+    AwsConfig {
+        bucket: bucket(reader, "S3_BUCKET", provider == Some(Provider::Aws)),
+        region: reader.first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+        s3_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+        secrets_manager_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"]),
+        ecs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL"]),
+        sts_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]),
+        logs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL"]),
+        ecs_cluster: reader.text("ECS_CLUSTER"),
+        ecs_service: reader.text("ECS_SERVICE"),
+        subnets: reader.list("ECS_SUBNETS"),
+        security_groups: reader.list("ECS_SECURITY_GROUPS"),
+        assign_public_ip: reader.switch("ECS_ASSIGN_PUBLIC_IP"),
+        allow_default_vpc: reader.switch("ECS_ALLOW_DEFAULT_VPC").unwrap_or(false),
+        ecs_metadata_uri: reader.endpoint(&["ECS_CONTAINER_METADATA_URI_V4"]),
+        kms_key: reader.text("AWS_KMS_KEY_ID"),
+    }
+}
+
+fn gcp(reader: &mut Reader<'_>, provider: Option<Provider>) -> GcpConfig {
+    let config = GcpConfig {
+        bucket: bucket(reader, "GCS_BUCKET", provider == Some(Provider::Gcp)),
+        project: reader.text("GOOGLE_CLOUD_PROJECT"),
+        region: reader.first(&["CLOUD_RUN_REGION", "GOOGLE_CLOUD_REGION"]),
+        storage_endpoint: reader.endpoint(&["STORAGE_EMULATOR_HOST"]),
+        secret_manager_endpoint: reader.endpoint(&["SECRET_MANAGER_EMULATOR_HOST"]),
+        cloud_run_endpoint: reader.endpoint(&["CLOUD_RUN_EMULATOR_HOST"]),
+        logging_endpoint: reader.endpoint(&["CLOUD_LOGGING_EMULATOR_HOST"]),
+        kms_key: reader.text("GOOGLE_CLOUD_KMS_KEY"),
+        emulator: false,
+    };
+    let emulator = config.storage_endpoint.is_some()
+        || config.secret_manager_endpoint.is_some()
+        || config.cloud_run_endpoint.is_some();
+    if provider == Some(Provider::Gcp) && emulator && config.project.is_none() {
+        reader.problems.add("GOOGLE_CLOUD_PROJECT", "is not set; beside an emulator no metadata server is asked");
+    }
+    GcpConfig { emulator, ..config }
+}
+
+fn local(reader: &Reader<'_>) -> LocalConfig {
+    LocalConfig {
+        root: PathBuf::from(reader.text("ANYCLOUD_LOCAL_ROOT").unwrap_or_else(|| DEFAULT_LOCAL_ROOT.to_owned())),
+        bucket: reader.text("ANYCLOUD_BUCKET").unwrap_or_else(|| DEFAULT_LOCAL_BUCKET.to_owned()),
+        jobs_file: reader.text("ANYCLOUD_LOCAL_JOBS").map(PathBuf::from),
+        jobs: BTreeMap::new(),
+        supervisor: reader.text("ANYCLOUD_LOCAL_SUPERVISOR").map(PathBuf::from),
+        signed_url_base: reader.text("ANYCLOUD_LOCAL_URL"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::ErrorKind;
+    use crate::config::VARIABLES;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config> {
+        config(&|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn unset_means_gcp_and_the_error_says_how_to_run_locally() {
+        assert_eq!(read(&[("GCS_BUCKET", "b")]).unwrap().provider, Provider::Gcp);
+        let error = read(&[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        for text in ["ANYCLOUD_BUCKET", "default `gcp`", "CLOUD_PROVIDER=local"] {
+            assert!(error.message().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_provider_is_read_whatever_its_case_and_spaces() {
+        assert_eq!(read(&[("CLOUD_PROVIDER", " Local ")]).unwrap().provider, Provider::Local);
+        let error = read(&[("CLOUD_PROVIDER", "azure")]).unwrap_err();
+        assert!(error.message().contains("`azure`") && error.message().contains("`local`"), "{error}");
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_by_their_variables() {
+        let error = read(&[
+            ("CLOUD_PROVIDER", "aws"),
+            ("AWS_ENDPOINT_URL_S3", "not an address"),
+            ("ECS_ASSIGN_PUBLIC_IP", "maybe"),
+            ("ANYCLOUD_MAX_ATTEMPTS", "many"),
+        ])
+        .unwrap_err();
+        for name in ["ANYCLOUD_BUCKET", "AWS_ENDPOINT_URL_S3", "ECS_ASSIGN_PUBLIC_IP", "ANYCLOUD_MAX_ATTEMPTS"] {
+            assert!(error.message().contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_providers_own_bucket_comes_before_the_common_one() {
+        let config = read(&[("CLOUD_PROVIDER", "aws"), ("ANYCLOUD_BUCKET", "common"), ("S3_BUCKET", "own")]).unwrap();
+        assert_eq!((config.aws.bucket.as_str(), config.gcp.bucket.as_str()), ("own", "common"));
+    }
+
+    #[test]
+    fn a_bucket_given_as_an_address_is_refused() {
+        let error = read(&[("CLOUD_PROVIDER", "aws"), ("ANYCLOUD_BUCKET", "gs://b")]).unwrap_err();
+        assert!(error.message().contains("gs://b"), "{error}");
+    }
+
+    #[test]
+    fn exactly_the_documented_variables_are_read() {
+        let asked = RefCell::new(BTreeSet::new());
+        for provider in ["aws", "gcp", "local"] {
+            let _ = config(&|name| {
+                asked.borrow_mut().insert(name.to_owned());
+                (name == "CLOUD_PROVIDER").then(|| provider.to_owned())
+            });
+        }
+        let documented: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name.to_owned()).collect();
+        assert_eq!(asked.into_inner(), documented);
+    }
+}

@@ -1,0 +1,8 @@
+//! Google Cloud: Cloud Storage, Secret Manager and Cloud Run Jobs.
+
+use crate::cloud::Backends;
+use crate::{Config, Error, ErrorKind, Result};
+
+pub(crate) fn connect(_config: &Config) -> Result<Backends> {
+    Err(Error::new(ErrorKind::Unsupported, "gcp.connect", "gcp", "not yet built"))
+}

@@ -1,0 +1,5 @@
+//! Guides: what the API's pages do not say in one place.
+
+/// What each kind of error means and what to do about it.
+#[doc = include_str!("../docs/errors.md")]
+pub mod errors {}

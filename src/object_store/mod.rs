@@ -1,0 +1,30 @@
+//! Objects: the contract that every bucket keeps, and the values it speaks in.
+//!
+//! [`ObjectStore`] is what a provider implements; [`ObjectStoreExt`] is the convenience that every implementation
+//! has with it: bytes, text, JSON, files, streams. Formats with rows are in [`crate::formats`].
+
+mod body;
+mod contract;
+mod ext;
+mod metadata;
+mod options;
+mod upload;
+mod uri;
+mod version;
+
+pub use body::{ByteStream, GetResult};
+pub use contract::ObjectStore;
+pub use ext::ObjectStoreExt;
+pub use metadata::{ContentHeaders, Crc32c, MAX_METADATA_BYTES, Metadata, ObjectMeta, ObjectSummary};
+pub use options::{
+    ByteRange, CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
+    PutMode, PutOptions, PutResult, SignMethod, SignOptions, SignedRequest, SignedUrl, StaleUploads,
+};
+pub use upload::{ObjectWriter, PartRules, Progress, ProgressCallback, Upload};
+pub use uri::{ObjectUri, Scheme};
+pub use version::Version;
+
+#[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
+pub(crate) use metadata::RESERVED_METADATA_PREFIX;
+#[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
+pub(crate) use metadata::WRITE_ID_METADATA;
