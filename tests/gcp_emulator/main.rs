@@ -12,6 +12,8 @@ mod google;
 mod http;
 mod job;
 mod object;
+#[cfg(feature = "gcp")]
+mod rust_clients;
 mod secret;
 mod signed_url;
 
