@@ -59,8 +59,12 @@ impl CloudRun {
         Ok(())
     }
 
-    /// Kills what still runs.
+    /// Ends every execution and kills what still runs.
     pub(super) fn kill_everything(&self) {
+        // Halted first, so that no killed task is retried.
+        for execution in lock(&self.state).executions.values_mut() {
+            execution.halt(Halt::Deleted);
+        }
         for group in lock(&self.groups).drain() {
             signal(group, Signal::KILL);
         }

@@ -31,6 +31,22 @@
 //! Google's own discovery documents, and what does not conform is listed by
 //! [`Emulator::violations`]. Error codes and state changes cite the page that they follow.
 //!
+//! # What it leaves out
+//!
+//! - Everything over gRPC, IAM, quotas and billing; batch requests; lists of the XML API.
+//! - Cloud Storage: older generations and soft delete, `matchGlob`, retention and holds, keys of
+//!   the customer, the limit of one change per second and object (script a 429 instead).
+//! - Secret Manager: expiry, rotation, delayed destruction, notifications.
+//! - Cloud Run: everything but jobs; more than one container, probes, volumes, limits of CPU and
+//!   memory; the image of a container is only a name. Creating, changing and deleting a job is done
+//!   at once.
+//! - Enumerations are answered by name, also to clients that ask for numbers, which every client of
+//!   Google's reads.
+//!
+//! Where no page says what the service does, the emulator does this: a chunk of a resumable upload
+//! that is neither the last nor a multiple of 256 KiB is 400; the operation of a failed execution
+//! ends with the code 2 (UNKNOWN); cancelling an execution that is over is FAILED_PRECONDITION.
+//!
 //! # Control
 //!
 //! | request | effect |
@@ -101,6 +117,9 @@ pub struct EmulatorConfig {
     /// How long a cancelled or timed-out task has between SIGTERM and SIGKILL. Default 10 s, as
     /// [documented](https://cloud.google.com/run/docs/container-contract#instance-shutdown).
     pub cancel_grace: Duration,
+    /// The number of the one project, which Secret Manager then uses in the names that it answers, as
+    /// the real service does. Default none: names have the project as the caller wrote it.
+    pub project_number: Option<u64>,
     /// The most bytes that one call of `rewriteTo` copies. Default none: all at once. At least
     /// 1 MiB on the real service; any number here.
     pub rewrite_bytes_per_call: Option<u64>,
@@ -120,6 +139,7 @@ impl Default for EmulatorConfig {
             task_environment: BTreeMap::new(),
             task_path: "/usr/local/bin:/usr/bin:/bin".into(),
             cancel_grace: Duration::from_secs(10),
+            project_number: None,
             rewrite_bytes_per_call: None,
             signing_keys: BTreeMap::new(),
         }
@@ -163,6 +183,8 @@ impl Emulator {
             });
             serving.run.kill_everything();
             runtime.shutdown_timeout(Duration::from_secs(1));
+            // What was being started meanwhile; nothing starts any more.
+            serving.run.kill_everything();
         })?;
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }

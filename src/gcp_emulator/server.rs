@@ -64,6 +64,15 @@ impl Shared {
         })
     }
 
+    /// A name of Secret Manager as the service writes it.
+    pub(super) fn with_project_number(&self, name: String) -> String {
+        let rest = name.strip_prefix("projects/").and_then(|rest| rest.split_once('/'));
+        match (self.config.project_number, rest) {
+            (Some(number), Some((_, rest))) => format!("projects/{number}/{rest}"),
+            _ => name,
+        }
+    }
+
     fn report(&self, id: &str, found: Vec<String>) {
         let mut violations = lock(&self.violations);
         violations.extend(found.into_iter().map(|text| format!("{id}: {text}")));
@@ -120,9 +129,13 @@ async fn answer(
         let failure = Failure::unimplemented("This emulator does not serve the method.");
         return respond(failure.reply(Service::Logging), &parts.method, None);
     };
+    let mut name = resource_name(&parts.uri);
+    if route.service() == Service::SecretManager {
+        name = shared.with_project_number(name);
+    }
     let call = Call {
         id: route.id,
-        name: resource_name(&parts.uri),
+        name,
         path,
         query: query_pairs(parts.uri.query().unwrap_or("")),
         headers: parts.headers,

@@ -156,6 +156,15 @@ fn a_timeout_ends_the_whole_process_group() {
 }
 
 #[test]
+fn what_a_task_leaves_behind_ends_with_it() {
+    let server = Server::start();
+    let job = create(&server, "leaves", "sleep 100 & echo $!", &json!({}));
+    let execution = finished(&server, &run(&server, &job, &json!({})));
+    assert_eq!(completed(&execution), ("CONDITION_SUCCEEDED", ""));
+    assert!(!alive(&lines(&server, &execution).remove(0)));
+}
+
+#[test]
 fn a_cancelled_execution_ends_without_an_error_and_counts_its_tasks() {
     let server = Server::start();
     let job = create(&server, "long", "trap 'echo bye; exit 0' TERM; echo hi; sleep 100 & wait", &json!({}));
@@ -304,7 +313,7 @@ fn log_pages_hold_every_line_once_in_both_orders() {
 #[test]
 fn no_task_outlives_the_server() {
     let server = Server::start();
-    let job = create(&server, "stays", "echo $$; sleep 100", &json!({}));
+    let job = create(&server, "stays", "sleep 100 & echo $!; wait", &json!({}));
     let operation = run(&server, &job, &json!({}));
     let end = Instant::now() + Duration::from_secs(10);
     while lines(&server, &operation["metadata"]).is_empty() {

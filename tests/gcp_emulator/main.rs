@@ -12,6 +12,7 @@ mod google;
 mod http;
 mod job;
 mod object;
+mod program;
 #[cfg(feature = "gcp")]
 mod rust_clients;
 mod secret;

@@ -106,6 +106,15 @@ fn regional_secrets_are_apart_and_have_no_replication() {
 }
 
 #[test]
+fn names_have_the_number_of_the_project_where_it_is_configured() {
+    let server = Server::with(|config| config.project_number = Some(123));
+    assert_eq!(create(&server, "s")["name"], "projects/123/secrets/s");
+    assert_eq!(add(&server, "s", "x")["name"], "projects/123/secrets/s/versions/1");
+    assert_eq!(server.get("/v1/projects/123/secrets/s").status, 200);
+    assert_eq!(server.get(&format!("{PARENT}/s/versions/1:access")).status, 200);
+}
+
+#[test]
 fn nothing_that_the_server_tells_holds_a_payload() {
     let server = Server::start();
     create(&server, "s");

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::failure::Failure;
 use super::super::server::{Shared, lock};
+use super::super::wire::duration;
 
 /// The longest value of an environment variable.
 ///
@@ -32,6 +33,13 @@ pub(super) fn complete(template: &mut Value) -> Result<(), Failure> {
     }
     if template["timeout"].is_null() {
         template["timeout"] = json!("600s");
+    }
+    // https://cloud.google.com/run/docs/configuring/max-retries
+    if template["maxRetries"].as_u64().is_none_or(|retries| retries > 10) {
+        return Err(Failure::invalid("template.template.maxRetries: 0 to 10."));
+    }
+    if template["timeout"].as_str().is_none_or(|timeout| duration(timeout).is_none()) {
+        return Err(Failure::invalid("template.template.timeout: not a duration."));
     }
     Ok(())
 }
@@ -127,6 +135,7 @@ pub(super) fn environment(
         let value = if let Some(secret) = reference["secret"].as_str() {
             let full =
                 if secret.contains('/') { secret.to_owned() } else { format!("projects/{project}/secrets/{secret}") };
+            let full = shared.with_project_number(full);
             let version = reference["version"].as_str().unwrap_or("latest");
             let payload = lock(&shared.secrets).payload(&full, version);
             let bytes =
