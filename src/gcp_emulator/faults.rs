@@ -24,6 +24,10 @@ pub struct Fault {
     /// The method's id in Google's discovery document, such as
     /// `secretmanager.projects.secrets.addVersion`; a final `*` stands for any ending.
     pub operation: String,
+    /// Only calls of this HTTP method: `PUT` tells the chunks of a resumable upload from its start,
+    /// which have one operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     /// Only calls whose path contains this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -44,15 +48,17 @@ fn once() -> u32 {
 impl Fault {
     /// The next call of `operation` meets `action`.
     pub fn next(operation: impl Into<String>, action: FaultAction) -> Self {
-        Self { operation: operation.into(), path: None, skip: 0, times: 1, action }
+        Self { operation: operation.into(), http: None, path: None, skip: 0, times: 1, action }
     }
 
-    fn waits_for(&self, operation: &str, path: &str) -> bool {
+    fn waits_for(&self, operation: &str, http: &str, path: &str) -> bool {
         let named = match self.operation.strip_suffix('*') {
             Some(start) => operation.starts_with(start),
             None => operation == self.operation,
         };
-        named && self.path.as_ref().is_none_or(|part| path.contains(part.as_str()))
+        named
+            && self.http.as_ref().is_none_or(|own| own == http)
+            && self.path.as_ref().is_none_or(|part| path.contains(part.as_str()))
     }
 }
 
@@ -83,6 +89,11 @@ pub enum FaultAction {
         /// Bytes.
         after_bytes: usize,
     },
+    /// A chunk of a resumable upload is stored up to this many bytes, then the connection is reset.
+    BreakAfter {
+        /// Bytes.
+        bytes: usize,
+    },
     /// A chunk of a resumable upload is stored up to this many bytes only, and answered as far.
     PersistAtMost {
         /// Bytes.
@@ -91,6 +102,11 @@ pub enum FaultAction {
 }
 
 impl FaultAction {
+    /// Whether the connection is reset instead of an answer.
+    pub(super) fn leaves_no_answer(&self) -> bool {
+        matches!(self, Self::Reset | Self::LoseAnswer | Self::BreakAfter { .. })
+    }
+
     pub(super) fn delay(&self) -> Option<Duration> {
         match self {
             Self::Delay { millis } => Some(Duration::from_millis(*millis)),
@@ -117,10 +133,10 @@ impl Faults {
     }
 
     /// Counts a call and gives what it meets.
-    pub(super) fn meet(&mut self, operation: &str, path: &str) -> Option<FaultAction> {
+    pub(super) fn meet(&mut self, operation: &str, http: &str, path: &str) -> Option<FaultAction> {
         let mut met = None;
         for fault in &mut self.0 {
-            if !fault.waits_for(operation, path) {
+            if !fault.waits_for(operation, http, path) {
                 continue;
             }
             if fault.skip > 0 {
@@ -143,7 +159,7 @@ mod tests {
     fn a_fault_meets_exactly_the_attempts_it_names() {
         let mut faults = Faults::default();
         faults.add(Fault { skip: 1, times: 2, ..Fault::next("storage.objects.get", FaultAction::Reset) });
-        let met: Vec<bool> = (0..5).map(|_| faults.meet("storage.objects.get", "/x").is_some()).collect();
+        let met: Vec<bool> = (0..5).map(|_| faults.meet("storage.objects.get", "GET", "/x").is_some()).collect();
         assert_eq!(met, [false, true, true, false, false]);
         assert!(faults.waiting().is_empty());
     }
@@ -151,10 +167,15 @@ mod tests {
     #[test]
     fn other_operations_and_paths_are_left_alone() {
         let mut faults = Faults::default();
-        faults.add(Fault { path: Some("/a".into()), ..Fault::next("storage.*", FaultAction::Reset) });
-        assert_eq!(faults.meet("run.x", "/a"), None);
-        assert_eq!(faults.meet("storage.objects.get", "/b"), None);
-        assert_eq!(faults.meet("storage.objects.get", "/a"), Some(FaultAction::Reset));
+        faults.add(Fault {
+            http: Some("GET".into()),
+            path: Some("/a".into()),
+            ..Fault::next("storage.*", FaultAction::Reset)
+        });
+        assert_eq!(faults.meet("storage.objects.get", "HEAD", "/a"), None);
+        assert_eq!(faults.meet("run.x", "GET", "/a"), None);
+        assert_eq!(faults.meet("storage.objects.get", "GET", "/b"), None);
+        assert_eq!(faults.meet("storage.objects.get", "GET", "/a"), Some(FaultAction::Reset));
     }
 
     #[test]

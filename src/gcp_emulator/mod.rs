@@ -45,7 +45,8 @@
 //!
 //! Where no page says what the service does, the emulator does this: a chunk of a resumable upload
 //! that is neither the last nor a multiple of 256 KiB is 400; the operation of a failed execution
-//! ends with the code 2 (UNKNOWN); cancelling an execution that is over is FAILED_PRECONDITION.
+//! ends with the code 2 (UNKNOWN); cancelling an execution that is over is FAILED_PRECONDITION; once a
+//! task has failed for good, those that have not ended are cancelled.
 //!
 //! # Control
 //!

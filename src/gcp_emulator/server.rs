@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -9,7 +10,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -142,7 +143,7 @@ async fn answer(
         body,
     };
 
-    let fault = lock(&shared.faults).meet(route.id, &decoded(parts.uri.path()));
+    let fault = lock(&shared.faults).meet(route.id, parts.method.as_str(), &decoded(parts.uri.path()));
     let mut served = Served {
         method: route.id.to_owned(),
         http: parts.method.to_string(),
@@ -170,10 +171,10 @@ async fn answer(
             .await
             .unwrap_or_else(|failure| failure.reply(route.service())),
     };
-    if fault == Some(FaultAction::LoseAnswer) {
+    if matches!(fault, Some(FaultAction::LoseAnswer | FaultAction::BreakAfter { .. })) {
         connection.cut();
     }
-    if !matches!(fault, Some(FaultAction::Reset | FaultAction::LoseAnswer)) {
+    if !fault.as_ref().is_some_and(FaultAction::leaves_no_answer) {
         served.status = reply.status.as_u16();
         if let (Some(discovery), true) = (&shared.discovery, route.service() != Service::Xml) {
             shared.report(route.id, discovery.check_answer(route.id, &call, &reply));
@@ -270,12 +271,24 @@ fn respond(reply: Reply, method: &Method, cut_after: Option<usize>) -> Response 
     let length = HeaderValue::from(reply.body.len());
     response.headers_mut().insert(header::CONTENT_LENGTH, length);
     *response.body_mut() = match cut_after {
-        Some(after) if after < reply.body.len() => {
-            let start = reply.body.slice(..after);
-            let end: io::Result<Bytes> = Err(io::ErrorKind::ConnectionReset.into());
-            Body::from_stream(stream::iter([Ok(start), end]))
-        }
+        Some(after) if after < reply.body.len() => Body::from_stream(broken_off(reply.body.slice(..after))),
         _ => Body::from(reply.body),
     };
     response
+}
+
+/// The bytes, then an error, which ends the connection without the end of the answer.
+fn broken_off(bytes: Bytes) -> impl Stream<Item = io::Result<Bytes>> {
+    // What is written is sent only while the body waits for more, so the error comes late, and the
+    // bytes come in pieces, of which few are kept back at a time.
+    const PIECE: usize = 64 * 1024;
+    stream::unfold(Some(bytes), |left| async {
+        let mut left = left?;
+        if left.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            return Some((Err(io::ErrorKind::ConnectionReset.into()), None));
+        }
+        let piece = left.split_to(left.len().min(PIECE));
+        Some((Ok(piece), Some(left)))
+    })
 }

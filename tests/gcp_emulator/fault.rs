@@ -53,7 +53,8 @@ fn a_status_comes_with_its_retry_after_on_the_attempts_named() {
 fn a_truncated_answer_ends_early_after_its_effect() {
     let server = Server::start();
     server.emulator.add_fault(Fault::next(CREATE, FaultAction::Truncate { after_bytes: 10 }));
-    assert!(server.http.send("POST", &format!("{SECRETS}?secretId=a"), &[], &body()).is_err());
+    let broken = server.http.send("POST", &format!("{SECRETS}?secretId=a"), &[], &body());
+    assert_eq!(broken.expect_err("a broken answer").to_string(), "10");
     assert_eq!(server.get(&format!("{SECRETS}/a")).status, 200);
 }
 

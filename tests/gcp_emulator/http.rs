@@ -68,7 +68,13 @@ impl Http {
         stream.write_all(body)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        parse(&answer, method == "HEAD").ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let bodiless = method == "HEAD";
+        // An answer that broke off counts as an error that says how much of its body came.
+        parse(&answer, bodiless).ok_or_else(|| {
+            let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
+            let came = head.map_or(0, |end| answer.len() - end - 4);
+            io::Error::new(io::ErrorKind::UnexpectedEof, came.to_string())
+        })
     }
 }
 

@@ -121,7 +121,7 @@ fn a_resumable_upload_goes_on_from_what_was_stored() {
     let refused = session.put(Some("bytes 0-99/*"), &data[..100]);
     assert_eq!(refused.reason(), (400, "invalid".into()));
     let part = FaultAction::PersistAtMost { bytes: UNIT };
-    server.emulator.add_fault(Fault { path: None, ..Fault::next("storage.objects.insert", part) });
+    server.emulator.add_fault(Fault { http: Some("PUT".into()), ..Fault::next("storage.objects.insert", part) });
     let range = format!("bytes 0-{}/{total}", 2 * UNIT - 1);
     let stored = session.put(Some(&range), &data[..2 * UNIT]);
     let first = format!("bytes=0-{}", UNIT - 1);
@@ -136,6 +136,20 @@ fn a_resumable_upload_goes_on_from_what_was_stored() {
     assert_eq!(object["contentType"], "image/png");
     assert_eq!(read(&server, "big", &[]).body, data);
     assert_eq!(session.put(Some("bytes */*"), b"").ok()["generation"], object["generation"]);
+}
+
+#[test]
+fn a_broken_chunk_is_stored_in_part() {
+    let server = Server::start();
+    let data = vec![7; 2 * UNIT];
+    let script = Fault::next("storage.objects.insert", FaultAction::BreakAfter { bytes: UNIT });
+    server.emulator.add_fault(Fault { http: Some("PUT".into()), ..script });
+    let session = Session::start(&server, "big", &json!({}));
+    assert!(server.http.send("PUT", &session.path, &[], &data).is_err());
+    let asked = session.put(Some("bytes */*"), b"");
+    assert_eq!((asked.status, asked.header("range")), (308, Some("bytes=0-262143")));
+    let rest = format!("bytes {UNIT}-{}/{}", 2 * UNIT - 1, 2 * UNIT);
+    assert_eq!(session.put(Some(&rest), &data[UNIT..]).ok()["size"], "524288");
 }
 
 #[test]

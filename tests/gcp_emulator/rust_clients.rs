@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anycloud::gcp_emulator::{Fault, FaultAction};
 use google_cloud_auth::credentials::anonymous::Builder as Anonymous;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::Code;
@@ -118,6 +119,9 @@ async fn the_storage_client_writes_and_reads_what_goes_over_json() {
         .send_buffered()
         .await
         .expect("a big object");
+    // A read that breaks off goes on where it stopped.
+    let broken = Fault::next("storage.objects.get", FaultAction::Truncate { after_bytes: 100_000 });
+    server.emulator.add_fault(Fault { path: Some("big".into()), ..broken });
     for (name, wanted) in [("a/b c", b"hello world".to_vec()), ("big", big)] {
         let mut answer = client.read_object(bucket, name).send().await.expect("an answer");
         let mut read = Vec::new();
@@ -126,4 +130,6 @@ async fn the_storage_client_writes_and_reads_what_goes_over_json() {
         }
         assert!(read == wanted, "{name}");
     }
+    let reads = server.emulator.requests().into_iter().filter(|call| call.method == "storage.objects.get");
+    assert_eq!(reads.map(|call| call.status).collect::<Vec<_>>(), [200, 200, 206]);
 }

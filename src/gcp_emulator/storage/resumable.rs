@@ -108,7 +108,7 @@ pub(super) fn proceed(
             (&call.body[(stored.len() - start).min(call.body.len())..], total)
         }
     };
-    if let Some(FaultAction::PersistAtMost { bytes }) = fault {
+    if let Some(FaultAction::PersistAtMost { bytes } | FaultAction::BreakAfter { bytes }) = fault {
         stored.extend_from_slice(&body[..body.len().min(*bytes)]);
         return Ok(incomplete(stored.len()));
     }
