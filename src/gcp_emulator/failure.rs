@@ -77,6 +77,14 @@ impl Failure {
         Self::new(416, "OUT_OF_RANGE", "requestedRangeNotSatisfiable", "Request range not satisfiable")
     }
 
+    /// Too many changes of one object.
+    ///
+    /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#429_Too_Many_Requests>
+    pub(super) fn too_fast() -> Self {
+        let message = "The object exceeded the rate limit for object mutation operations (create, update, and delete).";
+        Self::new(429, "RESOURCE_EXHAUSTED", "rateLimitExceeded", message)
+    }
+
     /// A session that no longer takes data.
     ///
     /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#410_Gone>

@@ -35,7 +35,7 @@
 //!
 //! - Everything over gRPC, IAM, quotas and billing; batch requests; lists of the XML API.
 //! - Cloud Storage: older generations and soft delete, `matchGlob`, retention and holds, keys of
-//!   the customer, the limit of one change per second and object (script a 429 instead).
+//!   the customer.
 //! - Secret Manager: expiry, rotation, delayed destruction, notifications.
 //! - Cloud Run: everything but jobs; more than one container, probes, volumes, limits of CPU and
 //!   memory; the image of a container is only a name. Creating, changing and deleting a job is done
@@ -124,6 +124,10 @@ pub struct EmulatorConfig {
     /// The most bytes that one call of `rewriteTo` copies. Default none: all at once. At least
     /// 1 MiB on the real service; any number here.
     pub rewrite_bytes_per_call: Option<u64>,
+    /// The shortest time between two changes of one object; an earlier one is answered with 429.
+    /// Default none. The real service takes about
+    /// [one change per second](https://cloud.google.com/storage/quotas#objects).
+    pub object_change_interval: Option<Duration>,
     /// Public keys (PEM) of the service accounts whose signed URLs are verified, by email address.
     /// The signature of an unknown account is not checked, its expiry is.
     pub signing_keys: BTreeMap<String, String>,
@@ -142,6 +146,7 @@ impl Default for EmulatorConfig {
             cancel_grace: Duration::from_secs(10),
             project_number: None,
             rewrite_bytes_per_call: None,
+            object_change_interval: None,
             signing_keys: BTreeMap::new(),
         }
     }

@@ -55,7 +55,7 @@ impl Shared {
             secrets: Mutex::default(),
             run,
             logs: Mutex::default(),
-            storage: Mutex::new(Storage::new(&config.buckets)),
+            storage: Mutex::new(Storage::new(&config.buckets, config.object_change_interval)),
             faults: Mutex::default(),
             served: Mutex::default(),
             violations: Mutex::default(),

@@ -14,6 +14,7 @@ mod signed_url;
 mod upload;
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
@@ -36,11 +37,17 @@ pub(super) struct Storage {
     sessions: HashMap<String, Session>,
     rewrites: HashMap<String, Rewrite>,
     generation: i64,
+    change_interval: Option<Duration>,
+    changed: HashMap<(String, String), Instant>,
 }
 
 impl Storage {
-    pub(super) fn new(buckets: &[String]) -> Self {
-        Self { buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(), ..Self::default() }
+    pub(super) fn new(buckets: &[String], change_interval: Option<Duration>) -> Self {
+        Self {
+            buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
+            change_interval,
+            ..Self::default()
+        }
     }
 
     fn bucket(&self, name: &str) -> Result<&Bucket, Failure> {
@@ -60,11 +67,27 @@ impl Storage {
             .ok_or_else(|| Failure::not_found(format!("No such object: {bucket}/{name}")))
     }
 
+    /// Refuses a change that follows the last one of the same object too soon.
+    ///
+    /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#429_Too_Many_Requests>
+    fn pace(&mut self, bucket: &str, name: &str) -> Result<(), Failure> {
+        let Some(interval) = self.change_interval else {
+            return Ok(());
+        };
+        let key = (bucket.to_owned(), name.to_owned());
+        if self.changed.get(&key).is_some_and(|last| last.elapsed() < interval) {
+            return Err(Failure::too_fast());
+        }
+        self.changed.insert(key, Instant::now());
+        Ok(())
+    }
+
     /// Replaces or creates an object when the conditions hold.
     fn put(&mut self, draft: Draft, conditions: &Conditions) -> Result<&Object, Failure> {
         let bucket = self.bucket(&draft.bucket)?;
         conditions.check(bucket.objects.get(&draft.name), Purpose::Change)?;
         object::check_name(&draft.name)?;
+        self.pace(&draft.bucket, &draft.name)?;
         // Generations grow and look like the moment in microseconds:
         // https://cloud.google.com/storage/docs/metadata#generation-number
         let moment = jiff::Timestamp::now().as_microsecond();
@@ -107,6 +130,7 @@ pub(super) fn call(
             let fields = call.json()?;
             let object = storage.object(bucket, name, call.number("generation")?)?;
             Conditions::of(call, "if")?.check(Some(object), Purpose::Change)?;
+            storage.pace(bucket, name)?;
             let object = storage.bucket_mut(bucket)?.objects.get_mut(name);
             let object = object.ok_or_else(|| Failure::not_found("No such object."))?;
             object.patch(&fields);
@@ -166,6 +190,7 @@ impl Storage {
     ) -> Result<Reply, Failure> {
         let object = self.object(bucket, name, generation)?;
         conditions.check(Some(object), Purpose::Change)?;
+        self.pace(bucket, name)?;
         self.bucket_mut(bucket)?.objects.remove(name);
         // https://cloud.google.com/storage/docs/json_api/v1/objects/delete
         Ok(Reply::empty(StatusCode::NO_CONTENT))

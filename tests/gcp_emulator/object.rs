@@ -1,6 +1,7 @@
 //! Cloud Storage.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anycloud::gcp_emulator::{Fault, FaultAction};
 use serde_json::{Value, json};
@@ -310,4 +311,15 @@ fn buckets_are_made_once_and_deleted_when_empty() {
     assert_eq!(server.delete("/storage/v1/b/fresh-one").status, 204);
     put(&server, "a", "", b"x").ok();
     assert_eq!(server.delete("/storage/v1/b/data").reason(), (409, "conflict".into()));
+}
+
+#[test]
+fn changes_of_one_object_can_be_limited() {
+    let server = Server::with(|config| config.object_change_interval = Some(Duration::from_secs(60)));
+    put(&server, "a", "", b"1").ok();
+    let limited = (429, "rateLimitExceeded".to_owned());
+    assert_eq!(put(&server, "a", "", b"2").reason(), limited);
+    assert_eq!(server.delete(&format!("{OBJECTS}/a")).reason(), limited);
+    put(&server, "b", "", b"1").ok();
+    assert_eq!(read(&server, "a", &[]).body, b"1");
 }
