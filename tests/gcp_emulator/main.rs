@@ -30,8 +30,19 @@ struct Server {
     http: Http,
 }
 
+/// What the environment names; where nothing may be passed over, it must name it.
+fn judge(name: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if found.is_none() {
+        let required = std::env::var_os("ANYCLOUD_TEST_REQUIRE_ALL").is_some();
+        assert!(!required, "{name} is not set");
+        eprintln!("{name} is not set: what it judges is not judged");
+    }
+    found
+}
+
 fn discovery() -> Option<PathBuf> {
-    std::env::var_os("ANYCLOUD_TEST_DISCOVERY").map(PathBuf::from)
+    judge("ANYCLOUD_TEST_DISCOVERY")
 }
 
 impl Server {
@@ -79,7 +90,6 @@ impl Drop for Server {
 #[test]
 fn a_request_that_google_does_not_know_is_a_violation() {
     let Some(discovery) = discovery() else {
-        eprintln!("ANYCLOUD_TEST_DISCOVERY is not set: the documents are not read");
         return;
     };
     let emulator = Emulator::start(EmulatorConfig { discovery: Some(discovery), ..EmulatorConfig::default() })
