@@ -1,5 +1,9 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+mod secret_store;
+
+pub use secret_store::FileSecretStore;
+
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
 use crate::{Config, Error, ErrorKind, Result};
