@@ -76,14 +76,12 @@ async fn a_killed_process_leaves_the_old_record_or_the_new_one_whole() {
         let fixture = Fixture::new();
         let mut child = start("put", &fixture);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut acknowledged = |lines: &mut dyn Iterator<Item = String>| {
-            lines.find_map(|line| line.rsplit_once("acknowledged ")?.1.parse::<u64>().ok())
-        };
-        let mut last = acknowledged(&mut lines).unwrap();
+        let mut acknowledged = || lines.find_map(|line| line.rsplit_once("acknowledged ")?.1.parse::<u64>().ok());
+        let mut last = acknowledged().unwrap();
         std::thread::sleep(Duration::from_micros(fastrand::u64(0..20_000) + round));
         child.kill().unwrap();
         child.wait().unwrap();
-        while let Some(number) = acknowledged(&mut lines) {
+        while let Some(number) = acknowledged() {
             last = number;
         }
         let found = value(&fixture.store, &name("crash"), VersionSelector::Latest).await.unwrap();
