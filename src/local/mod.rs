@@ -1,5 +1,8 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+mod error;
+mod file_operations;
+
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
 use crate::{Config, Error, ErrorKind, Result};
