@@ -6,7 +6,7 @@ mod record;
 mod tests;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +15,10 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use zeroize::Zeroizing;
 
-use directory::{Directory, Locked};
+use directory::{Directory, Home, Locked};
 use record::{About, Heading, Record};
 
+use super::file_operations::System;
 use crate::secret_store::{
     CreateSecretOptions, DeleteSecret, ListSecrets, MAX_SECRET_BYTES, PutSecretOptions, PutSecretResult, Secret,
     SecretCapabilities, SecretMeta, SecretStage, SecretState, SecretVersion,
@@ -55,7 +56,7 @@ const CAPABILITIES: SecretCapabilities = SecretCapabilities {
 /// [`CreateSecretOptions::encryption_key`] and [`CreateSecretOptions::locations`] are `Unsupported`.
 #[derive(Clone)]
 pub struct FileSecretStore {
-    root: Arc<Path>,
+    home: Arc<Home>,
     clock: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     /// One change of this store at a time asks for the lock, so that those waiting come in turn.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -73,7 +74,7 @@ enum Change<T> {
 
 impl fmt::Debug for FileSecretStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileSecretStore").field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("FileSecretStore").field("root", &self.home.root).finish_non_exhaustive()
     }
 }
 
@@ -84,12 +85,19 @@ impl FileSecretStore {
         let root = root.into();
         // A later change of the working directory must not change where the secrets are.
         let root = std::path::absolute(&root).unwrap_or(root);
-        Self { root: root.into(), clock: Arc::new(SystemTime::now), turn: Arc::default() }
+        let home = Home { root, operations: Arc::new(System) };
+        Self { home: Arc::new(home), clock: Arc::new(SystemTime::now), turn: Arc::default() }
     }
 
     #[cfg(test)]
     fn with_clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    #[cfg(test)]
+    fn with_operations(mut self, operations: Arc<dyn super::file_operations::FileOperations>) -> Self {
+        self.home = Arc::new(Home { root: self.home.root.clone(), operations });
         self
     }
 
@@ -111,9 +119,9 @@ impl FileSecretStore {
         name: &SecretName,
         look: impl FnOnce(Record) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T> {
-        let (root, now, name) = (Arc::clone(&self.root), (self.clock)(), name.clone());
+        let (home, now, name) = (Arc::clone(&self.home), (self.clock)(), name.clone());
         Self::blocking(operation, ErrorKind::Internal, move || {
-            let Some(directory) = Directory::open(&root, operation)? else {
+            let Some(directory) = Directory::open(&home, operation)? else {
                 return Err(absent().on(operation, &name));
             };
             match load(&directory, operation, &name)? {
@@ -138,11 +146,11 @@ impl FileSecretStore {
         change: impl FnOnce(Option<Record>, SystemTime) -> Result<Change<T>, Refusal> + Send + 'static,
     ) -> Result<T> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let (root, clock, name) = (Arc::clone(&self.root), Arc::clone(&self.clock), name.clone());
+        let (home, clock, name) = (Arc::clone(&self.home), Arc::clone(&self.clock), name.clone());
         Self::blocking(operation, ErrorKind::Indeterminate, move || {
             // Kept until the work is done, even if nobody waits for it any more.
             let _turn = turn;
-            let locked = Directory::lock(&root, operation)?;
+            let locked = Directory::lock(&home, operation)?;
             let now = clock();
             let record = match load(&locked, operation, &name)? {
                 Some(record) if record.about.is_gone(now) => {
@@ -357,17 +365,17 @@ impl SecretStore for FileSecretStore {
         const OPERATION: &str = "secret_store.list";
         let store = self.clone();
         let names = async move {
-            let (root, prefix) = (Arc::clone(&store.root), options.prefix.clone());
+            let (home, prefix) = (Arc::clone(&store.home), options.prefix.clone());
             let names =
-                Self::blocking(OPERATION, ErrorKind::Internal, move || match Directory::open(&root, OPERATION)? {
+                Self::blocking(OPERATION, ErrorKind::Internal, move || match Directory::open(&home, OPERATION)? {
                     Some(directory) => directory.names(&prefix),
                     None => Ok(Vec::new()),
                 });
             let pages: Vec<_> = names.await?.chunks(PAGE).map(<[SecretName]>::to_vec).collect();
             let options = Arc::new(options);
             Ok(stream::iter(pages).then(move |page| {
-                let (root, options, now) = (Arc::clone(&store.root), Arc::clone(&options), (store.clock)());
-                Self::blocking(OPERATION, ErrorKind::Internal, move || page_of(&root, &page, &options, now))
+                let (home, options, now) = (Arc::clone(&store.home), Arc::clone(&options), (store.clock)());
+                Self::blocking(OPERATION, ErrorKind::Internal, move || page_of(&home, &page, &options, now))
             }))
         };
         let metas = stream::once(names).try_flatten().map_ok(|page| stream::iter(page.into_iter().map(Ok)));
@@ -410,9 +418,9 @@ impl SecretStore for FileSecretStore {
 }
 
 /// What a listing tells of these secrets. One that went meanwhile is left out.
-fn page_of(root: &Path, names: &[SecretName], options: &ListSecrets, now: SystemTime) -> Result<Vec<SecretMeta>> {
+fn page_of(home: &Home, names: &[SecretName], options: &ListSecrets, now: SystemTime) -> Result<Vec<SecretMeta>> {
     const OPERATION: &str = "secret_store.list";
-    let Some(directory) = Directory::open(root, OPERATION)? else { return Ok(Vec::new()) };
+    let Some(directory) = Directory::open(home, OPERATION)? else { return Ok(Vec::new()) };
     let mut page = Vec::with_capacity(names.len());
     for name in names {
         let Some(bytes) = directory.read(name)? else { continue };

@@ -48,9 +48,9 @@ pub(super) async fn write<S: ObjectStore + ?Sized>(
     let mut put = options.put;
     put.headers.content_type.get_or_insert_with(|| "application/vnd.apache.parquet".to_owned());
     let sink = Sink(store.writer(key, put));
-    let mut writer = AsyncArrowWriter::try_new(sink, schema, Some(properties))
+    let mut writer = AsyncArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties))
         .map_err(|error| failed(error, OPERATION, &subject))?;
-    let encoded = encode(&mut writer, batches, &subject).await;
+    let encoded = encode(&mut writer, &schema, batches, &subject).await;
     let Sink(object) = writer.into_inner();
     match encoded {
         Ok(()) => object.finish().await,
@@ -64,12 +64,19 @@ pub(super) async fn write<S: ObjectStore + ?Sized>(
 
 async fn encode<S: ObjectStore + ?Sized>(
     writer: &mut AsyncArrowWriter<Sink<S>>,
+    schema: &SchemaRef,
     batches: impl Stream<Item = Result<RecordBatch>> + Send,
     subject: &str,
 ) -> Result<()> {
     let mut batches = pin!(batches);
     while let Some(batch) = batches.next().await {
-        writer.write(&batch?).await.map_err(|error| failed(error, OPERATION, subject))?;
+        let batch = batch?;
+        // The encoder goes by position, and would drop what is too many.
+        if !schema.contains(&batch.schema()) {
+            let message = "the columns of a batch are not those of the schema";
+            return Err(Error::new(ErrorKind::InvalidFormat, OPERATION, subject, message));
+        }
+        writer.write(&batch).await.map_err(|error| failed(error, OPERATION, subject))?;
     }
     writer.finish().await.map_err(|error| failed(error, OPERATION, subject))?;
     Ok(())

@@ -1,28 +1,39 @@
 //! The directory of secrets: who may touch it, one lock for all who do, and records that are replaced whole.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Result, SecretName, files};
+use crate::local::error::failed;
+use crate::local::file_operations::{FILE_MODE, FileOperations, Place, make_and_open, open_root};
+use crate::{Error, ErrorKind, Result, SecretName};
 
+const NAME: &str = "secrets";
 /// The record being written. No secret is called so, and only the holder of the lock writes it.
 const NEW: &str = ".new";
 /// How long a change waits for another one, of this process or another.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Where the directory is, and how it is changed.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) root: PathBuf,
+    pub(super) operations: Arc<dyn FileOperations>,
+}
+
 /// The directory, opened for one operation. Everything below it is reached through this descriptor, so that nobody
 /// who swaps the path meanwhile can lead a read or a write elsewhere.
 pub(super) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
+    operations: Arc<dyn FileOperations>,
     operation: &'static str,
 }
 
@@ -31,39 +42,37 @@ pub(super) struct Locked(Directory);
 
 impl Directory {
     /// Opens the directory if it is there.
-    pub(super) fn open(root: &Path, operation: &'static str) -> Result<Option<Self>> {
-        let path = root.join("secrets");
-        let opened = rustix::fs::open(&path, DIRECTORY, Mode::empty()).or_else(|error| match error {
-            Errno::ACCESS => {
-                give_owner_access(&path)?;
-                rustix::fs::open(&path, DIRECTORY, Mode::empty()).map_err(io::Error::from)
-            }
-            other => Err(other.into()),
-        });
-        match opened {
+    pub(super) fn open(home: &Home, operation: &'static str) -> Result<Option<Self>> {
+        let path = home.root.join(NAME);
+        match rustix::fs::open(&path, DIRECTORY, Mode::empty()) {
             Ok(fd) => {
-                let directory = Self { fd, path, operation };
+                let directory = Self { fd, path, operations: Arc::clone(&home.operations), operation };
                 directory.check_owner()?;
                 Ok(Some(directory))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::NOTDIR)) => {
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
                 let message = "the directory of secrets is a symbolic link, or no directory";
                 Err(Error::new(ErrorKind::PermissionDenied, operation, path.display(), message))
             }
-            Err(error) => Err(files::error(operation, &path, error)),
+            Err(error) => {
+                Err(failed(operation, path.display(), "the directory of secrets cannot be opened", error.into()))
+            }
         }
     }
 
     /// Opens the directory, making it if it is missing, and waits for the right to change records.
-    pub(super) fn lock(root: &Path, operation: &'static str) -> Result<Locked> {
-        let directory = match Self::open(root, operation)? {
+    pub(super) fn lock(home: &Home, operation: &'static str) -> Result<Locked> {
+        let directory = match Self::open(home, operation)? {
             Some(directory) => directory,
             None => {
-                make(root).map_err(|error| files::error(operation, root, error))?;
-                Self::open(root, operation)?.ok_or_else(|| {
-                    files::error(operation, &root.join("secrets"), io::Error::from(io::ErrorKind::NotFound))
-                })?
+                let path = home.root.join(NAME);
+                let made = open_root(&*home.operations, &home.root)
+                    .and_then(|root| make_and_open(&*home.operations, Place { directory: root.as_fd(), name: NAME }));
+                let cannot =
+                    |error| failed(operation, path.display(), "the directory of secrets cannot be made", error);
+                made.map_err(cannot)?;
+                Self::open(home, operation)?.ok_or_else(|| cannot(io::ErrorKind::NotFound.into()))?
             }
         };
         let begun = Instant::now();
@@ -115,7 +124,7 @@ impl Directory {
             }
             Ok(names)
         });
-        let mut names = listed.map_err(|error| files::error(self.operation, &self.path, error.into()))?;
+        let mut names = listed.map_err(|error| self.trouble(error))?;
         names.sort_unstable();
         Ok(names)
     }
@@ -128,13 +137,12 @@ impl Directory {
         match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
-            Err(error) => Err(files::error(self.operation, &self.path, error.into())),
+            Err(error) => Err(self.trouble(error)),
         }
     }
 
     fn check_owner(&self) -> Result<()> {
-        let stat =
-            rustix::fs::fstat(&self.fd).map_err(|error| files::error(self.operation, &self.path, error.into()))?;
+        let stat = rustix::fs::fstat(&self.fd).map_err(|error| self.trouble(error))?;
         let problem = if stat.st_mode & 0o022 != 0 {
             format!("others can write to the directory of secrets (mode {:o}); make it 0700", stat.st_mode & 0o7777)
         } else if stat.st_uid != rustix::process::geteuid().as_raw() {
@@ -145,8 +153,12 @@ impl Directory {
         Err(Error::new(ErrorKind::PermissionDenied, self.operation, self.path.display(), problem))
     }
 
+    fn trouble(&self, error: Errno) -> Error {
+        failed(self.operation, self.path.display(), "the directory of secrets cannot be used", error.into())
+    }
+
     fn error(&self, name: &SecretName, source: io::Error) -> Error {
-        files::error(self.operation, &self.path_of(name), source)
+        failed(self.operation, self.path_of(name).display(), "the file operation failed", source)
     }
 }
 
@@ -161,12 +173,11 @@ impl std::ops::Deref for Locked {
 impl Locked {
     /// Replaces a record whole, durably when this returns.
     pub(super) fn write(&self, name: &SecretName, bytes: &[u8]) -> Result<()> {
-        let written = self
-            .write_new(bytes)
-            .and_then(|()| rustix::fs::renameat(&self.fd, NEW, &self.fd, name.as_str()).map_err(io::Error::from));
+        let written =
+            self.write_new(bytes).and_then(|()| self.operations.rename(self.place(NEW), self.place(name.as_str())));
         if let Err(error) = written {
             // What cannot be removed now is removed by the next write.
-            let _ = rustix::fs::unlinkat(&self.fd, NEW, AtFlags::empty());
+            let _ = self.operations.remove_file(self.place(NEW));
             return Err(self.error(name, error));
         }
         self.sync(name)
@@ -174,58 +185,28 @@ impl Locked {
 
     /// Removes a record, durably when this returns.
     pub(super) fn remove(&self, name: &SecretName) -> Result<()> {
-        match rustix::fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => self.sync(name),
-            Err(error) => Err(self.error(name, error.into())),
+        match self.operations.remove_file(self.place(name.as_str())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error(name, error)),
+            _ => self.sync(name),
         }
     }
 
     fn write_new(&self, bytes: &[u8]) -> io::Result<()> {
-        match rustix::fs::unlinkat(&self.fd, NEW, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
+        match self.operations.remove_file(self.place(NEW)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let fd = rustix::fs::openat(&self.fd, NEW, flags, mode)?;
-        // A umask may have taken the owner's own rights away.
-        rustix::fs::fchmod(&fd, mode)?;
-        let mut file = std::fs::File::from(fd);
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = self.operations.create(self.place(NEW), FILE_MODE)?;
+        self.operations.write_at(&file, bytes, 0)?;
+        self.operations.sync_file(&file)
     }
 
     /// Makes the names durable. They have changed already, so a failure leaves it open what a crash would find.
     fn sync(&self, name: &SecretName) -> Result<()> {
-        rustix::fs::fsync(&self.fd).map_err(|error| self.error(name, error.into()).into_indeterminate())
+        self.operations.sync_directory(self.fd.as_fd()).map_err(|error| self.error(name, error).into_indeterminate())
     }
-}
 
-fn make(root: &Path) -> io::Result<()> {
-    let parent = root.parent().unwrap_or(Path::new("/"));
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    make_one(root, 0o755)?;
-    make_one(&root.join("secrets"), 0o700)?;
-    for directory in [root, parent] {
-        std::fs::File::open(directory)?.sync_all()?;
+    fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
+        Place { directory: self.fd.as_fd(), name }
     }
-    Ok(())
-}
-
-fn make_one(path: &Path, mode: u32) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => give_owner_access(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Gives the owner of a directory the rights that a umask took away; others get none.
-fn give_owner_access(path: &Path) -> io::Result<()> {
-    let meta = std::fs::symlink_metadata(path)?;
-    let mode = meta.mode() & 0o7777;
-    if !meta.is_dir() || mode & 0o700 == 0o700 {
-        return Ok(());
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | 0o700))
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
+mod faults;
 mod processes;
 
 struct Fixture {
