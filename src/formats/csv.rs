@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn week(number: usize) -> Week {
-        let event = (number % 2 == 0).then(|| format!("a \"quoted\", event\nof week {number}"));
+        let event = number.is_multiple_of(2).then(|| format!("a \"quoted\", event\nof week {number}"));
         Week { name: format!("w{number}"), revenue: number as f64 * 1.5, event }
     }
 

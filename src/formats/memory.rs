@@ -13,17 +13,20 @@ use std::sync::Arc;
 use crate::object_store::*;
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
 
+/// Which bytes were read, and how they were asked for.
+pub(super) type Read = (std::ops::Range<u64>, GetOptions);
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryStore {
     objects: Arc<Mutex<BTreeMap<ObjectKey, (Bytes, ObjectMeta)>>>,
-    gets: Arc<Mutex<Vec<(std::ops::Range<u64>, GetOptions)>>>,
+    gets: Arc<Mutex<Vec<Read>>>,
     largest_part: Arc<Mutex<usize>>,
 }
 
 impl MemoryStore {
     /// The reads since the last call.
     #[allow(dead_code, reason = "not with every set of features")]
-    pub(super) fn take_gets(&self) -> Vec<(std::ops::Range<u64>, GetOptions)> {
+    pub(super) fn take_gets(&self) -> Vec<Read> {
         std::mem::take(&mut self.gets.lock().unwrap())
     }
 

@@ -3,7 +3,8 @@
 #[cfg(feature = "csv")]
 pub mod csv;
 pub(crate) mod json;
-#[cfg(all(test, any(feature = "csv", feature = "parquet")))]
+#[cfg(test)]
+#[cfg(any(feature = "csv", feature = "parquet"))]
 mod memory;
 #[cfg(feature = "parquet")]
 pub mod parquet;

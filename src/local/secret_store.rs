@@ -1,6 +1,7 @@
 //! Secrets as files: one record per secret, readable by its owner only.
 
 mod directory;
+mod lookup;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -13,15 +14,15 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use zeroize::Zeroizing;
 
-use directory::{Directory, Home, Locked};
-use record::{About, Heading, Record};
+use directory::{Directory, Home};
+use lookup::{load, page_of, purge};
+use record::Record;
 
 use super::file_operations::System;
 use crate::secret_store::{
     CreateSecretOptions, DeleteSecret, ListSecrets, MAX_SECRET_BYTES, PutSecretOptions, PutSecretResult, Secret,
-    SecretCapabilities, SecretMeta, SecretStage, SecretState, SecretVersion,
+    SecretCapabilities, SecretMeta, SecretStage, SecretVersion,
 };
 use crate::{
     Error, ErrorKind, Result, SecretAlias, SecretName, SecretStore, SecretValue, SecretVersionId, VersionSelector,
@@ -46,8 +47,12 @@ const CAPABILITIES: SecretCapabilities = SecretCapabilities {
 ///
 /// Version ids are `1`, `2`, `3`, … within a secret. Nothing is pruned: a secret's file holds all its versions until
 /// they are destroyed or the secret is deleted, and is rewritten as a whole by each change. A change is on the disk
-/// (`fsync` of file and directory) when its call returns; one that was cut off by a crash left the secret as it was.
+/// (`fsync` of file and directory) when its call returns; one that was cut off by a crash left the old record or the new one, whole.
 /// Changes of all processes wait for one another, for 30 s at most; reads wait for nothing.
+///
+/// A write whose id has been used finds the version that it made, and adds none; with another value it is
+/// `InvalidInput`. A secret whose first version is staged has no current version until one is promoted or put, and a
+/// staged version is not what [`VersionSelector::LatestEnabled`] falls back to.
 ///
 /// The values are not encrypted: who can read the files of this user can read them. A directory that others can
 /// write to, or that belongs to another user, is refused with `PermissionDenied`. The file system must support
@@ -198,40 +203,6 @@ impl Refusal {
 
 fn absent() -> Refusal {
     Refusal(ErrorKind::NotFound, "there is no such secret".to_owned())
-}
-
-fn load(directory: &Directory, operation: &'static str, name: &SecretName) -> Result<Option<Record>> {
-    let Some(bytes) = directory.read(name)? else { return Ok(None) };
-    let record: Record = parse(directory, operation, name, &bytes)?;
-    check_name(&record.about, directory, operation, name)?;
-    Ok(Some(record))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(
-    directory: &Directory,
-    operation: &'static str,
-    name: &SecretName,
-    bytes: &Zeroizing<Vec<u8>>,
-) -> Result<T> {
-    crate::formats::json::parse(bytes, operation, directory.path_of(name).display())
-        .map_err(|error| error.with_kind(ErrorKind::Corrupt))
-}
-
-fn check_name(about: &About, directory: &Directory, operation: &'static str, name: &SecretName) -> Result<()> {
-    if about.name == *name {
-        return Ok(());
-    }
-    let message = format!("the file holds the secret `{}`", about.name);
-    Err(Error::new(ErrorKind::Corrupt, operation, directory.path_of(name).display(), message))
-}
-
-/// Removes a record whose time has come, unless somebody is busy: then the next one to touch it does.
-fn purge(directory: Directory, operation: &'static str, name: &SecretName, now: SystemTime) -> Result<()> {
-    let Some(locked): Option<Locked> = directory.try_lock()? else { return Ok(()) };
-    match load(&locked, operation, name)? {
-        Some(record) if record.about.is_gone(now) => locked.remove(name),
-        _ => Ok(()),
-    }
 }
 
 fn check_create(operation: &'static str, name: &SecretName, options: &CreateSecretOptions) -> Result<()> {
@@ -415,26 +386,4 @@ impl SecretStore for FileSecretStore {
         let (alias, version) = (alias.clone(), version.cloned());
         self.edit("secret_store.set_alias", name, move |record| record.set_alias(&alias, version.as_ref())).await
     }
-}
-
-/// What a listing tells of these secrets. One that went meanwhile is left out.
-fn page_of(home: &Home, names: &[SecretName], options: &ListSecrets, now: SystemTime) -> Result<Vec<SecretMeta>> {
-    const OPERATION: &str = "secret_store.list";
-    let Some(directory) = Directory::open(home, OPERATION)? else { return Ok(Vec::new()) };
-    let mut page = Vec::with_capacity(names.len());
-    for name in names {
-        let Some(bytes) = directory.read(name)? else { continue };
-        let Heading { about } = parse(&directory, OPERATION, name, &bytes)?;
-        check_name(&about, &directory, OPERATION, name)?;
-        if about.is_gone(now) {
-            continue;
-        }
-        let meta = about.meta();
-        let wanted = options.labels.iter().all(|(key, value)| meta.labels.get(key) == Some(value))
-            && (options.include_pending_deletion || meta.state == SecretState::Active);
-        if wanted {
-            page.push(meta);
-        }
-    }
-    Ok(page)
 }

@@ -154,11 +154,11 @@ impl CachedSecrets {
             }
             Err(error) => error,
         };
-        if error.is_transient() {
-            if let Some(secret) = slot.stale(self.options.max_stale) {
-                tracing::warn!(anycloud.secret = %name, error.type = error.kind().anchor(), "an older value is used");
-                return Ok(secret);
-            }
+        if error.is_transient()
+            && let Some(secret) = slot.stale(self.options.max_stale)
+        {
+            tracing::warn!(anycloud.secret = %name, error.type = error.kind().anchor(), "an older value is used");
+            return Ok(secret);
         }
         self.drop_slot(name, slot);
         Err(error)

@@ -153,6 +153,24 @@ async fn a_failing_source_publishes_nothing() {
     assert_eq!(store.head(&key(), HeadOptions::default()).await.unwrap(), before);
 }
 
+#[tokio::test]
+async fn row_groups_leave_while_the_source_still_flows() {
+    let memory = MemoryStore::default();
+    let store: Arc<dyn ObjectStore> = Arc::new(memory.clone());
+    let batches = batches(&mut fastrand::Rng::with_seed(7));
+    let source = stream::iter((0..4 * batches.len()).map(|number| {
+        let last = number + 1 == 4 * batches.len();
+        assert!(!last || memory.largest_part() > 0, "nothing was sent before the end");
+        Ok(batches[number % batches.len()].clone())
+    }));
+    let options = ParquetWrite { row_group_bytes: 1 << 20, ..ParquetWrite::default() };
+    store.put_parquet(&key(), schema(), source, options).await.unwrap();
+    assert!(memory.largest_part() <= 8 << 20, "{}", memory.largest_part());
+    let read = store.read_parquet(&key(), ParquetRead::default()).await.unwrap();
+    let rows = (4 * GROUPS * GROUP_ROWS) as u64;
+    assert!(read.rows() == rows && read.row_groups() >= 8, "{read:?}");
+}
+
 #[test]
 fn near_ranges_are_joined_and_far_ones_are_not() {
     const MIB: u64 = 1024 * 1024;
