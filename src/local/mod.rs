@@ -1,5 +1,11 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+mod error;
+mod file_operations;
+mod secret_store;
+
+pub use secret_store::FileSecretStore;
+
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
 use crate::{Config, Error, ErrorKind, Result};
