@@ -1,5 +1,9 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+mod job_runner;
+
+pub use job_runner::{ProcessRunner, supervise_if_asked};
+
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
 use crate::{Config, Error, ErrorKind, Result};
