@@ -71,7 +71,8 @@ fn this_program() -> Command {
 }
 
 fn start(directory: &PathBuf) -> i32 {
-    let errors = std::fs::OpenOptions::new().append(true).create(true).open(directory.join("supervisor.log"));
+    // For the message of a panic, which nothing else would keep.
+    let errors = super::record::private_file(&directory.join("supervisor.log"));
     let spawned = this_program()
         .arg(STAYING)
         .arg(directory)
