@@ -22,6 +22,10 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "aws")]
 pub mod aws;
 mod cloud;

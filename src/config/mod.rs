@@ -7,6 +7,8 @@ mod job;
 mod problems;
 mod provider;
 mod read;
+#[cfg(test)]
+mod readme;
 mod variables;
 
 use std::collections::BTreeMap;
