@@ -26,9 +26,7 @@ pub use supervisor::supervise_if_asked;
 use self::definitions::Definitions;
 use self::record::{Claim, Directory, Plan};
 use crate::config::{LocalConfig, LocalJob};
-use crate::job_runner::{
-    Capacity, JobCapabilities, ListExecutions, LogLine, LogOptions, Submission, SubmissionId,
-};
+use crate::job_runner::{Capacity, JobCapabilities, ListExecutions, LogLine, LogOptions, Submission, SubmissionId};
 use crate::{
     Error, ErrorKind, ExecutionId, IdempotencyKey, JobExecution, JobName, JobRequest, JobRunner, ObjectStore, Result,
     random,
@@ -126,8 +124,8 @@ impl ProcessRunner {
     }
 
     fn plan(&self, definition: LocalJob, request: &JobRequest, submission: &Submission, claim: &Claim) -> Result<Plan> {
-        let directory = std::env::current_dir()
-            .map_err(|error| crate::files::error("job_runner.run", Path::new("."), error))?;
+        let directory =
+            std::env::current_dir().map_err(|error| crate::files::error("job_runner.run", Path::new("."), error))?;
         let timeout = request.timeout.or(definition.timeout_seconds.map(Duration::from_secs));
         let mut env = launch::base_environment();
         env.extend(definition.env);
@@ -190,9 +188,8 @@ impl ProcessRunner {
     }
 
     fn directory(&self, operation: &'static str, id: &ExecutionId) -> Result<Directory> {
-        Directory::named(&self.jobs, id).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, operation, id, "there is no such execution")
-        })
+        Directory::named(&self.jobs, id)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, operation, id, "there is no such execution"))
     }
 }
 

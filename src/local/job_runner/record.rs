@@ -238,11 +238,22 @@ fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty)
 }
 
-/// Makes a directory of mode 0700, and those above it that are missing.
-pub(super) fn private_directories(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+/// Makes a directory of mode 0700, and those above it that are missing, durably: a claim that a power failure undid
+/// could be made a second time.
+fn private_directories(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            private_directories(parent)?;
+            return private_directories(path);
+        }
+        Err(error) => return Err(error),
+    }
     // The mode above is cut by the process's umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    sync_directory(parent)
 }
 
 /// Makes a file of mode 0600.

@@ -52,6 +52,7 @@ pub fn supervise_if_asked() {
     if arguments.next().is_none_or(|first| first != ARGUMENT) {
         return;
     }
+    close_inherited();
     let stage = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     let code = match (stage.to_str(), rest.as_slice()) {
@@ -61,6 +62,17 @@ pub fn supervise_if_asked() {
         _ => 2,
     };
     std::process::exit(code);
+}
+
+/// Closes whatever the caller had open without marking it as its own, so that neither this process nor a task keeps
+/// a connection or a lock of the caller's alive. Nothing of this process's own is open yet.
+fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let descriptors = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    // The listing's own is among them, and closed by the end of the listing.
+    for descriptor in descriptors.filter(|descriptor| *descriptor > 2).collect::<Vec<_>>() {
+        let _ = nix::unistd::close(descriptor);
+    }
 }
 
 /// This program, also when its file has been replaced.
