@@ -163,7 +163,7 @@ async fn a_killed_supervisor_means_lost_and_nothing_survives() {
         "setsid sleep {n} & (setsid sh -c 'trap \"\" TERM; sleep {n}; true' &) ; echo ready; sleep {n}; exit 0"
     );
     let running = place.running(&script).await;
-    place.kill_supervisor(&running.id);
+    assert!(place.kill_supervisor(&running.id));
     let ended = place.wait(&running.id).await;
     assert_eq!(ended.outcome(), Some(&JobOutcome::Lost));
     assert_eq!(place.survivors(), 0);
@@ -171,6 +171,32 @@ async fn a_killed_supervisor_means_lost_and_nothing_survives() {
     assert_eq!(place.runner.get(&running.id).await.unwrap(), ended);
     let again = place.runner_for(&script).run(&place.job, with_key("running")).await.unwrap();
     assert_eq!((again.id, again.state), (ended.id, ended.state));
+}
+
+#[tokio::test]
+async fn a_supervisor_killed_at_any_moment_leaves_the_true_end_or_lost() {
+    let place = Place::new();
+    let mut ends = [0, 0];
+    for moment in 0..16 {
+        let name = format!("moment-{moment}");
+        let file = place.root.join(&name);
+        let runner = place.runner_for(&format!("sleep 0.04; echo x >> {}; exit 0", file.display()));
+        let execution = runner.run(&place.job, with_key(&name)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(moment * 8)).await;
+        place.kill_supervisor(&execution.id);
+        let ended = place.wait(&execution.id).await;
+        let runs = fs::read_to_string(&file).unwrap_or_default();
+        match ended.outcome() {
+            Some(JobOutcome::Succeeded) => assert_eq!(runs, "x\n"),
+            Some(JobOutcome::Lost) => assert!(runs.len() <= 2, "{runs:?}"),
+            other => panic!("{other:?}"),
+        }
+        ends[usize::from(ended.outcome() == Some(&JobOutcome::Lost))] += 1;
+        let again = runner.run(&place.job, with_key(&name)).await.unwrap();
+        assert_eq!(again, ended);
+        assert_eq!(fs::read_to_string(&file).unwrap_or_default(), runs, "it ran again");
+    }
+    assert!(ends[1] > 0, "no supervisor was killed in time");
 }
 
 #[tokio::test]
@@ -333,9 +359,12 @@ async fn executions_are_listed_newest_first_and_filtered() {
     };
     let all = ListExecutions::default();
     assert_eq!(list(all.clone()).await, [third.id.clone(), second.id.clone(), first.id.clone()]);
-    assert_eq!(list(ListExecutions { active_only: true, ..all.clone() }).await, [third.id.clone()]);
-    assert_eq!(list(ListExecutions { labels: first.labels.clone(), ..all.clone() }).await, [first.id.clone()]);
-    assert_eq!(list(ListExecutions { since: third.created, ..all.clone() }).await, [third.id.clone()]);
+    assert_eq!(list(ListExecutions { active_only: true, ..all.clone() }).await, std::slice::from_ref(&third.id));
+    assert_eq!(
+        list(ListExecutions { labels: first.labels.clone(), ..all.clone() }).await,
+        std::slice::from_ref(&first.id)
+    );
+    assert_eq!(list(ListExecutions { since: third.created, ..all.clone() }).await, std::slice::from_ref(&third.id));
     let other = anycloud::JobName::new("other").unwrap();
     assert!(list(ListExecutions { job: Some(other), ..all }).await.is_empty());
     let many = place.runner.get_many(&[first.id.clone(), third.id.clone()]).await;

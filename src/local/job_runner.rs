@@ -179,9 +179,12 @@ impl ProcessRunner {
                 launch::start(&program, &at, &claim.marker)
             });
             match started {
-                // What has been started is started, whatever became of the answer.
+                Ok(()) => Ok(()),
+                // Another caller with the same key has given up and taken the claim away: nothing was started.
+                Err(error) if !at.exists() => Err(error.with_kind(ErrorKind::Unavailable)),
                 Err(error) if at.withdraw()? => Err(error),
-                _ => Ok(()),
+                // What has been started is started, whatever became of the answer.
+                Err(_) => Ok(()),
             }
         })
         .await
@@ -247,7 +250,7 @@ impl JobRunner for ProcessRunner {
         if existing.as_ref().is_some_and(|(claim, _)| claim.fingerprint != submission.fingerprint) {
             return Err(submission.conflict(job));
         }
-        if !existing.is_some_and(|(_, record)| record.is_some()) {
+        if existing.is_none_or(|(_, record)| record.is_none()) {
             self.start(job, &request, submission, &directory).await?;
         }
         off_thread("job_runner.run", move || settle::look(&directory)).await

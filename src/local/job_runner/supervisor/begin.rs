@@ -18,7 +18,7 @@ pub(super) fn stay(directory: PathBuf) -> i32 {
     match begin(&directory) {
         Ok(Some((lock, watch))) => {
             say(STARTED);
-            watch.to_the_end();
+            watch.run();
             drop(lock);
             0
         }

@@ -41,10 +41,8 @@ pub(super) fn can_be_this_program() -> bool {
 /// `anycloud-supervisor` beside itself, on `PATH`, or named by `ANYCLOUD_LOCAL_SUPERVISOR`.
 ///
 /// ```
-/// fn main() {
-///     anycloud::local::supervise_if_asked();
-///     // the program itself
-/// }
+/// anycloud::local::supervise_if_asked();
+/// // the program itself
 /// ```
 pub fn supervise_if_asked() {
     THIS_PROGRAM.store(true, Ordering::Relaxed);

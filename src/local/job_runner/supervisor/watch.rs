@@ -42,7 +42,7 @@ impl Watch {
         Self { directory, claim, plan, record, tree, tasks, pipes, log, deciding: None, stop: None, leftovers: false }
     }
 
-    pub(super) fn to_the_end(mut self) {
+    pub(super) fn run(mut self) {
         let begun = Instant::now();
         self.start();
         let deadline = self.plan.timeout.and_then(|timeout| begun.checked_add(timeout));
