@@ -1,9 +1,9 @@
 //! The directories of one bucket: opened once, and from then on known by their descriptors, whatever becomes of the
 //! paths.
 //!
-//! `objects` holds the objects, `unfinished` what is being written, `locks` the locks of the keys. `tree.lock` is held
-//! shared while a name is made in `objects`, and exclusively while empty directories are removed. Its length counts
-//! such removals: when it changes, what was known of durable directories is forgotten.
+//! `objects` holds the objects, `unfinished` what is being written, `locks` the locks of the keys. The length of
+//! `removals` counts how often somebody has set out to remove empty directories: when it changes, what was known of
+//! durable directories is forgotten, because one of them may be gone and made anew.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,14 +11,13 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustix::fs::{Dir, FlockOperation, OFlags, fstat};
 
 use super::key_path::KeyPath;
 use crate::ObjectKey;
 use crate::local::file_operations::{
-    FileOperations, Lock, Place, lock, make_and_open, open_beneath, open_directory, open_root, try_lock,
+    FileOperations, Lock, Place, lock, make_and_open, open_beneath, open_directory, open_or_make, open_root,
 };
 use crate::object_store::Crc32c;
 
@@ -26,6 +25,7 @@ use crate::object_store::Crc32c;
 const LOCKS: u32 = 256;
 /// So many directories are remembered as durable.
 const MAX_KNOWN: usize = 1 << 16;
+const REMOVALS: &str = "removals";
 
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -34,6 +34,7 @@ pub(super) struct Bucket {
     pub(super) objects: OwnedFd,
     pub(super) unfinished: OwnedFd,
     locks: OwnedFd,
+    removals: File,
     known: Mutex<Known>,
 }
 
@@ -54,7 +55,8 @@ impl Bucket {
         let home = inside(&all, name)?;
         let (objects, unfinished, locks) =
             (inside(&home, "objects")?, inside(&home, "unfinished")?, inside(&home, "locks")?);
-        Ok(Self { operations, home, objects, unfinished, locks, known: Mutex::default() })
+        let removals = open_or_make(Place { directory: home.as_fd(), name: REMOVALS })?;
+        Ok(Self { operations, home, objects, unfinished, locks, removals, known: Mutex::default() })
     }
 
     /// Whether somebody has removed the bucket meanwhile.
@@ -74,13 +76,15 @@ impl Bucket {
         }
     }
 
-    /// Waits until no other writer of this key is at work, and keeps the directories from being removed.
-    pub(super) fn lock_key(&self, key: &ObjectKey) -> io::Result<KeyLock> {
-        let tree = lock(Place { directory: self.home.as_fd(), name: "tree.lock" }, FlockOperation::LockShared)?;
-        self.forget_unless(tree.file().metadata()?.len());
+    /// Waits until no other writer of this key is at work.
+    pub(super) fn lock_key(&self, key: &ObjectKey) -> io::Result<Lock> {
         let name = format!("{:02x}", Crc32c::of(key.as_str().as_bytes()).0 % LOCKS);
-        let key = lock(Place { directory: self.locks.as_fd(), name: &name }, FlockOperation::LockExclusive)?;
-        Ok(KeyLock { _key: key, _tree: tree })
+        lock(Place { directory: self.locks.as_fd(), name: &name }, FlockOperation::LockExclusive)
+    }
+
+    /// How often empty directories were removed, by any process.
+    pub(super) fn removals(&self) -> io::Result<u64> {
+        Ok(self.removals.metadata()?.len())
     }
 
     /// The directory that an object lies in, if there is one.
@@ -92,10 +96,11 @@ impl Bucket {
         }
     }
 
-    /// The same, made if it is missing; its name and those above it are durable. Only under a key's lock.
-    pub(super) fn make_parent(&self, path: &KeyPath, _lock: &KeyLock) -> io::Result<OwnedFd> {
+    /// The same, made if it is missing; its name and those above it are durable, unless the number of removals is
+    /// another than this by now.
+    pub(super) fn make_parent(&self, path: &KeyPath, removals: u64) -> io::Result<OwnedFd> {
         let whole = path.directory();
-        if self.is_known(&whole) {
+        if self.is_known(&whole, removals) {
             match self.open_parent(&whole) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => return opened,
@@ -109,30 +114,24 @@ impl Bucket {
             }
             so_far.push_str(name);
             current = make_and_open(&*self.operations, Place { directory: current.as_fd(), name })?;
-            self.remember(&so_far);
+            self.remember(&so_far, removals);
         }
         Ok(current)
     }
 
-    /// Removes the directories that an object's removal has left empty. What is in use stays for another time.
+    /// Removes the directories that an object's removal has left empty. An empty directory does no harm, so there is
+    /// nobody to tell of a failure.
     pub(super) fn prune(&self, path: &KeyPath) {
-        if path.directories.is_empty() || !matches!(self.parent(path), Ok(Some(directory)) if is_empty(&directory)) {
-            return;
-        }
-        let place = Place { directory: self.home.as_fd(), name: "tree.lock" };
-        for _ in 0..5 {
-            if let Ok(Some(tree)) = try_lock(place, FlockOperation::NonBlockingLockExclusive) {
-                // An empty directory does no harm, so there is nobody to tell.
-                let _ = self.prune_alone(path, &tree);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        if !path.directories.is_empty() && matches!(self.parent(path), Ok(Some(directory)) if is_empty(&directory)) {
+            let _ = self.try_prune(path);
         }
     }
 
-    fn prune_alone(&self, path: &KeyPath, tree: &Lock) -> io::Result<()> {
-        let removals = tree.file().metadata()?.len();
-        self.operations.write_at(tree.file(), &[0], removals)?;
+    fn try_prune(&self, path: &KeyPath) -> io::Result<()> {
+        // Two at once would count as one.
+        let place = Place { directory: self.home.as_fd(), name: REMOVALS };
+        let counter = lock(place, FlockOperation::LockExclusive)?;
+        self.operations.write_at(counter.file(), &[0], counter.file().metadata()?.len())?;
         for end in (0..path.directories.len()).rev() {
             let above = self.open_parent(&path.directories[..end].join("/"))?;
             self.operations.remove_directory(Place { directory: above.as_fd(), name: &path.directories[end] })?;
@@ -144,27 +143,20 @@ impl Bucket {
         if path.is_empty() { self.objects.try_clone() } else { open_directory(self.objects.as_fd(), path) }
     }
 
-    fn forget_unless(&self, removals: u64) {
+    fn is_known(&self, path: &str, removals: u64) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.removals != removals || known.paths.len() > MAX_KNOWN {
+        if known.removals < removals || known.paths.len() > MAX_KNOWN {
             *known = Known { removals, paths: HashSet::new() };
         }
+        path.is_empty() || (known.removals == removals && known.paths.contains(path))
     }
 
-    fn is_known(&self, path: &str) -> bool {
-        path.is_empty() || self.known.lock().unwrap_or_else(PoisonError::into_inner).paths.contains(path)
+    fn remember(&self, path: &str, removals: u64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.removals == removals {
+            known.paths.insert(path.to_owned());
+        }
     }
-
-    fn remember(&self, path: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).paths.insert(path.to_owned());
-    }
-}
-
-/// Held while an object is replaced or removed.
-#[derive(Debug)]
-pub(super) struct KeyLock {
-    _key: Lock,
-    _tree: Lock,
 }
 
 fn is_empty(directory: &OwnedFd) -> bool {

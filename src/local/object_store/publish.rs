@@ -1,13 +1,14 @@
 //! The moment at which a change becomes visible: under the key's lock the precondition is judged, one rename changes
 //! the name, and the directory is made durable before anybody is told.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::bucket::{Bucket, KeyLock};
+use super::bucket::Bucket;
 use super::call::Call;
 use super::key_path::KeyPath;
 use super::record::{PROVIDER, Record};
@@ -23,31 +24,23 @@ pub(super) fn publish(call: &Call, temporary: &Temporary, record: &Record, mode:
     let lock = bucket.lock_key(&call.key).map_err(|source| call.io("the key could not be locked", source))?;
     let old = bucket.open_object(&path).map_err(|source| call.io("what is there could not be opened", source))?;
     if let Some(ours) = judge(call, mode, old.as_ref(), record.write_id())? {
-        let parent = bucket.parent(&path).map_err(|source| call.io("the directory could not be opened", source))?;
-        if let Some(parent) = parent {
-            sync(bucket, parent.as_fd()).map_err(|source| call.unknown(ours.write_id(), source))?;
-        }
+        // Whoever wrote it may have been killed before it was durable.
+        let name = Name::make(call, bucket, &path)?;
+        name.sync(bucket).map_err(|source| call.unknown(ours.write_id(), source))?;
         return Ok(ours.put_result());
     }
-    let parent =
-        bucket.make_parent(&path, &lock).map_err(|source| call.io("the directory could not be made", source))?;
-    let target = Place { directory: parent.as_fd(), name: &path.file };
-    let swapped = match &old {
-        // Locked, so that no sweep takes it while it may have to go back.
-        Some(old) => {
-            flock(old, FlockOperation::NonBlockingLockExclusive).is_ok() && {
-                let swapped = bucket.operations.exchange(temporary.place(), target);
-                possible(swapped).map_err(|source| call.io("the object could not be replaced", source))?
-            }
+    let mut attempts = 0;
+    let (name, swapped) = loop {
+        let name = Name::make(call, bucket, &path)?;
+        match give(bucket, temporary, name.place(), old.as_ref()) {
+            Ok(swapped) => break (name, swapped),
+            // Somebody has removed the directory, which was empty; that it happens again and again is no chance.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 20 => attempts += 1,
+            Err(source) => return Err(call.io("the object could not be given its name", source)),
         }
-        None => false,
     };
-    if !swapped {
-        let renamed = bucket.operations.rename(temporary.place(), target);
-        renamed.map_err(|source| call.io("the object could not be given its name", source))?;
-    }
-    if let Err(source) = sync(bucket, target.directory) {
-        take_back(bucket, temporary, target, old.is_some(), swapped);
+    if let Err(source) = name.sync(bucket) {
+        take_back(bucket, temporary, name.place(), old.is_some(), swapped);
         return Err(call.unknown(record.write_id(), source));
     }
     if swapped {
@@ -59,6 +52,53 @@ pub(super) fn publish(call: &Call, temporary: &Temporary, record: &Record, mode:
     let _ = flock(&temporary.file, FlockOperation::Unlock);
     drop(lock);
     Ok(record.put_result())
+}
+
+/// The name of an object, in its directory.
+struct Name<'a> {
+    path: &'a KeyPath,
+    parent: OwnedFd,
+    removals: u64,
+}
+
+impl<'a> Name<'a> {
+    fn make(call: &Call, bucket: &Bucket, path: &'a KeyPath) -> Result<Self> {
+        let removals = bucket.removals();
+        let made = removals.and_then(|removals| Ok((removals, bucket.make_parent(path, removals)?)));
+        let (removals, parent) = made.map_err(|source| call.io("the directory could not be made", source))?;
+        Ok(Self { path, parent, removals })
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { directory: self.parent.as_fd(), name: &self.path.file }
+    }
+
+    /// Makes the name durable, with all the directories above it.
+    fn sync(&self, bucket: &Bucket) -> io::Result<()> {
+        bucket.operations.sync_directory(self.parent.as_fd())?;
+        let removals = bucket.removals()?;
+        if removals != self.removals {
+            // The directory may have been removed and made anew by somebody who has not come to syncing it.
+            bucket.make_parent(self.path, removals)?;
+        }
+        Ok(())
+    }
+}
+
+/// Changes what the name stands for; `true` if the old file has the temporary's name now.
+fn give(bucket: &Bucket, temporary: &Temporary, target: Place<'_>, old: Option<&File>) -> io::Result<bool> {
+    // Locked, so that no sweep takes it while it may have to go back.
+    let swapped = match old {
+        Some(old) => {
+            flock(old, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && possible(bucket.operations.exchange(temporary.place(), target))?
+        }
+        None => false,
+    };
+    if !swapped {
+        bucket.operations.rename(temporary.place(), target)?;
+    }
+    Ok(swapped)
 }
 
 /// Shows the state before again. What a power cut would leave is not known any more, so the caller is told that.
@@ -75,12 +115,7 @@ fn take_back(bucket: &Bucket, temporary: &Temporary, target: Place<'_>, replaced
 }
 
 /// Whether the precondition holds; `Some` if this very write is what is there.
-fn judge(
-    call: &Call,
-    mode: &PutMode,
-    old: Option<&std::fs::File>,
-    write_id: Option<&WriteId>,
-) -> Result<Option<Record>> {
+fn judge(call: &Call, mode: &PutMode, old: Option<&File>, write_id: Option<&WriteId>) -> Result<Option<Record>> {
     let wanted = match mode {
         PutMode::Overwrite => return Ok(None),
         PutMode::Create => None,
@@ -124,15 +159,18 @@ pub(super) fn remove(call: &Call, bucket: &Bucket, if_match: Option<&Version>) -
     let target = Place { directory: parent.as_fd(), name: &path.file };
     match old {
         // Whoever removed it may not have made that durable.
-        None => sync(bucket, target.directory).map_err(|source| call.io("the deletion is not durable", source))?,
-        Some(old) => remove_file(call, bucket, target, &old, &lock)?,
+        None => bucket
+            .operations
+            .sync_directory(target.directory)
+            .map_err(|source| call.io("the deletion is not durable", source))?,
+        Some(old) => remove_file(call, bucket, target, &old)?,
     }
     drop((lock, parent));
     bucket.prune(&path);
     Ok(())
 }
 
-fn remove_file(call: &Call, bucket: &Bucket, target: Place<'_>, old: &std::fs::File, _lock: &KeyLock) -> Result<()> {
+fn remove_file(call: &Call, bucket: &Bucket, target: Place<'_>, old: &File) -> Result<()> {
     let aside = crate::random::uuid();
     let aside = Place { directory: bucket.unfinished.as_fd(), name: &aside };
     let _ = flock(old, FlockOperation::NonBlockingLockExclusive);
@@ -147,7 +185,7 @@ fn remove_file(call: &Call, bucket: &Bucket, target: Place<'_>, old: &std::fs::F
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(source) => return Err(call.io("the object could not be removed", source)),
     };
-    if let Err(source) = sync(bucket, target.directory) {
+    if let Err(source) = bucket.operations.sync_directory(target.directory) {
         if moved {
             let _ = bucket.operations.rename(aside, target);
         }
@@ -157,10 +195,6 @@ fn remove_file(call: &Call, bucket: &Bucket, target: Place<'_>, old: &std::fs::F
         let _ = bucket.operations.remove_file(aside);
     }
     Ok(())
-}
-
-fn sync(bucket: &Bucket, directory: BorrowedFd<'_>) -> io::Result<()> {
-    bucket.operations.sync_directory(directory)
 }
 
 /// Whether a swap was done, or is not possible on this file system.
