@@ -10,8 +10,10 @@
 //! | `lock` | never; locked by the supervisor as long as it lives | |
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -20,6 +22,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::super::file_operations::{self, DIRECTORY_MODE, FILE_MODE, System};
 use crate::job_runner::{SubmissionId, TaskCounts};
 use crate::{Error, ErrorKind, ExecutionId, IdempotencyKey, JobName, JobOutcome, Result, random};
 
@@ -242,7 +245,7 @@ fn taken(error: &io::Error) -> bool {
 /// could be made a second time.
 fn private_directories(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
-    match fs::DirBuilder::new().mode(0o700).create(path) {
+    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -252,14 +255,14 @@ fn private_directories(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     // The mode above is cut by the process's umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))?;
     sync_directory(parent)
 }
 
 /// Makes a file of mode 0600.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    let file = OpenOptions::new().append(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
     Ok(file)
 }
 
@@ -268,22 +271,25 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn write_atomically(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.partial", random::uuid()));
+    match (durability, path.parent(), path.file_name().and_then(OsStr::to_str)) {
+        (Durability::Synced, Some(parent), Some(name)) => {
+            let directory = File::open(parent)?;
+            file_operations::write_atomically(&System, directory.as_fd(), name, bytes, FILE_MODE)
+        }
+        _ => replace_in_cache(path, bytes),
+    }
+}
+
+fn replace_in_cache(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_file_name(format!(".{}.tmp", random::uuid()));
     let written = private_file(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
-        if durability == Durability::Synced {
-            file.sync_all()?;
-        }
         fs::rename(&temporary, path)
     });
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written?;
-    match (durability, path.parent()) {
-        (Durability::Synced, Some(parent)) => sync_directory(parent),
-        _ => Ok(()),
-    }
+    written
 }
 
 /// Nanoseconds since 1970.
