@@ -150,7 +150,6 @@ fn copy_through_memory(from: &File, to: &File, range: std::ops::Range<u64>) -> i
 ///
 /// The temporary file lies in the same directory, under a name that starts with `.` and ends with `.tmp`, and is
 /// removed when something fails.
-#[allow(dead_code, reason = "for the stores of small records")]
 pub(crate) fn write_atomically(
     operations: &dyn FileOperations,
     directory: BorrowedFd<'_>,
@@ -238,6 +237,12 @@ pub(crate) fn open_root(operations: &dyn FileOperations, root: &Path) -> io::Res
     make_and_open(operations, Place { directory: parent.as_fd(), name })
 }
 
+/// Opens a file for reading and writing, made empty if it is missing.
+pub(crate) fn open_or_make(place: Place<'_>) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(fs::openat(place.directory, place.name, flags, Mode::from_raw_mode(FILE_MODE))?.into())
+}
+
 /// A lock on a file, held until dropped, against other processes as well as other holders in this one. It also ends
 /// with the process.
 #[derive(Debug)]
@@ -252,8 +257,7 @@ impl Lock {
 
 /// Waits for a lock on the file of this name, made if it is missing. Blocks the thread.
 pub(crate) fn lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Lock> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(fs::openat(place.directory, place.name, flags, Mode::from_raw_mode(FILE_MODE))?);
+    let file = open_or_make(place)?;
     loop {
         match fs::flock(&file, kind) {
             Ok(()) => return Ok(Lock(file)),
@@ -263,7 +267,8 @@ pub(crate) fn lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Lock> {
     }
 }
 
-/// The same without waiting: `None` if somebody holds it.
+/// The same without waiting, for one of the kinds that do not: `None` if somebody holds it.
+#[allow(dead_code, reason = "for the stores of small records")]
 pub(crate) fn try_lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Option<Lock>> {
     match lock(place, kind) {
         Ok(lock) => Ok(Some(lock)),
