@@ -150,7 +150,6 @@ fn copy_through_memory(from: &File, to: &File, range: std::ops::Range<u64>) -> i
 ///
 /// The temporary file lies in the same directory, under a name that starts with `.` and ends with `.tmp`, and is
 /// removed when something fails.
-#[allow(dead_code, reason = "for the stores of small records")]
 pub(crate) fn write_atomically(
     operations: &dyn FileOperations,
     directory: BorrowedFd<'_>,

@@ -2,16 +2,20 @@
 
 mod error;
 mod file_operations;
+mod job_runner;
 mod object_store;
+mod secret_store;
 mod signed_url;
 
 use std::sync::Arc;
 
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
-use crate::{Config, Error, ErrorKind, Result};
+use crate::{Config, ObjectStore, Result};
 
+pub use job_runner::{ProcessRunner, supervise_if_asked};
 pub use object_store::FileStore;
+pub use secret_store::FileSecretStore;
 pub use signed_url::{SignedUrlBody, SignedUrlHandler};
 
 /// The bucket that the settings describe.
@@ -23,6 +27,12 @@ pub(crate) fn file_store(config: &LocalConfig) -> Arc<FileStore> {
     })
 }
 
-pub(crate) fn connect(_config: &Config) -> Result<Backends> {
-    Err(Error::new(ErrorKind::Unsupported, "local.connect", "local", "not yet built"))
+pub(crate) fn connect(config: &Config) -> Result<Backends> {
+    let config = &config.local;
+    let objects: Arc<dyn ObjectStore> = file_store(config);
+    Ok(Backends {
+        secrets: Arc::new(FileSecretStore::new(&config.root)),
+        jobs: Arc::new(ProcessRunner::new(config, Arc::clone(&objects))),
+        objects,
+    })
 }

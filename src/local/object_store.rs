@@ -51,6 +51,7 @@ const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     past_versions: Some(false),
     stored_crc32c: true,
     parallel_parts: RULES.parallel,
+    parallel_ranges: false,
     sign_content_length: true,
     sign_create_only: true,
     max_object_bytes: MAX_OBJECT_BYTES,
