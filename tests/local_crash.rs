@@ -1,5 +1,6 @@
 //! A process that writes objects is killed again and again: what it was told is stored is there, whole.
 #![cfg(feature = "local")]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};

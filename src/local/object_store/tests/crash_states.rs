@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use super::*;
 
 type Id = usize;
+/// What a name stood for, and since which step.
+type Values = Vec<(usize, Option<Id>)>;
 type States = BTreeMap<String, Vec<Option<Bytes>>>;
 
 #[derive(Clone, Debug)]
@@ -159,7 +161,7 @@ impl FileOperations for Recording {
 #[derive(Default)]
 struct Disk {
     /// For each name what it stood for: when last synced, and since.
-    names: BTreeMap<(Id, String), Vec<(usize, Option<Id>)>>,
+    names: BTreeMap<(Id, String), Values>,
     written: BTreeMap<Id, Vec<u8>>,
     synced: BTreeMap<Id, Vec<u8>>,
     allowed: States,
