@@ -22,6 +22,10 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "aws")]
 pub mod aws;
 mod cloud;
@@ -33,6 +37,8 @@ mod files;
 pub mod formats;
 #[cfg(feature = "gcp")]
 pub mod gcp;
+#[cfg(feature = "gcp-emulator")]
+pub mod gcp_emulator;
 pub mod guide;
 #[cfg(feature = "_http")]
 #[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "shared by providers that speak HTTP themselves"))]
@@ -46,6 +52,7 @@ mod observed;
 mod random;
 pub mod retry;
 pub mod secret_store;
+mod transfer;
 
 pub use cloud::Cloud;
 pub use config::{Config, Provider};
@@ -57,3 +64,4 @@ pub use id::{
 pub use job_runner::{JobContext, JobExecution, JobOutcome, JobRequest, JobRunner, JobRunnerExt, JobState};
 pub use object_store::{GetOptions, ObjectStore, ObjectStoreExt, ObjectUri, PutMode, PutOptions};
 pub use secret_store::{SecretStore, SecretStoreExt, SecretValue, VersionSelector};
+pub use transfer::TransferPolicy;
