@@ -38,6 +38,9 @@ pub mod formats;
 #[cfg(feature = "gcp")]
 pub mod gcp;
 pub mod guide;
+#[cfg(feature = "_http")]
+#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "shared by providers that speak HTTP themselves"))]
+mod http;
 mod id;
 pub mod job_runner;
 #[cfg(feature = "local")]

@@ -1,5 +1,7 @@
 //! Google Cloud: Cloud Storage, Secret Manager and Cloud Run Jobs.
 
+mod connection;
+
 use crate::cloud::Backends;
 use crate::{Config, Error, ErrorKind, Result};
 
