@@ -37,6 +37,8 @@ mod files;
 pub mod formats;
 #[cfg(feature = "gcp")]
 pub mod gcp;
+#[cfg(feature = "gcp-emulator")]
+pub mod gcp_emulator;
 pub mod guide;
 #[cfg(feature = "_http")]
 #[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "shared by providers that speak HTTP themselves"))]
