@@ -52,6 +52,7 @@ mod observed;
 mod random;
 pub mod retry;
 pub mod secret_store;
+mod transfer;
 
 pub use cloud::Cloud;
 pub use config::{Config, Provider};
@@ -63,3 +64,4 @@ pub use id::{
 pub use job_runner::{JobContext, JobExecution, JobOutcome, JobRequest, JobRunner, JobRunnerExt, JobState};
 pub use object_store::{GetOptions, ObjectStore, ObjectStoreExt, ObjectUri, PutMode, PutOptions};
 pub use secret_store::{SecretStore, SecretStoreExt, SecretValue, VersionSelector};
+pub use transfer::TransferPolicy;

@@ -1,46 +1,49 @@
-//! Trains a marketing-mix model on weekly data and writes its results.
-#![allow(clippy::print_stdout, reason = "the report is what the program is for")]
+//! Trains a marketing-mix model as a job, wherever `CLOUD_PROVIDER` says.
+//!
+//! The same program is both sides: started by hand it is the web application (`application.rs`), which uploads the
+//! dataset, puts a secret, runs the job and waits; with the argument `train` it is the job (`job.rs`).
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report is what the program is for")]
 
+mod application;
 mod calendar;
 mod chart;
 mod dataset;
 mod design;
+mod job;
 mod model;
 mod random;
 mod report;
 mod ridge;
 mod search;
+mod table;
 mod train;
 
-use std::{error::Error, fs, path::PathBuf};
+use std::error::Error;
+use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+/// What may go wrong on either side; shown to the reader, and never repeated.
+type Failure = Box<dyn Error + Send + Sync>;
 
-use crate::{
-    search::Settings,
-    train::{Trained, train},
-};
-
-const DATASET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/mmm/data/dt_simulated_weekly.csv");
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".anycloud/mmm".to_owned()));
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {eta} left")?);
-    let Trained { report, model, weeks } = train(&fs::read(DATASET)?, &Settings::default(), |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("report.json"), serde_json::to_vec_pretty(&report)?)?;
-    fs::write(folder.join("model.json"), serde_json::to_vec_pretty(&model)?)?;
-    fs::write(folder.join("chart.svg"), chart::draw(&report, &weeks)?)?;
-    let mut rows = csv::Writer::from_path(folder.join("weeks.csv"))?;
-    for week in &weeks {
-        rows.serialize(week)?;
+fn main() -> ExitCode {
+    #[cfg(feature = "local")]
+    anycloud::local::supervise_if_asked();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let run = async {
+        match std::env::args().nth(1).as_deref() {
+            None => application::run().await,
+            Some("train") => job::run().await,
+            Some(other) => Err(format!("`{other}`: the only argument is `train`, for the job").into()),
+        }
+    };
+    let runtime = tokio::runtime::Runtime::new();
+    match runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
-    rows.flush()?;
-    println!("{report}");
-    println!("Results are in {}", folder.display());
-    Ok(())
 }

@@ -28,9 +28,9 @@ pub(super) async fn backend() -> Backend {
     };
     Backend {
         name: "aws",
-        objects: cloud.as_ref().map(|cloud| cloud.objects().clone()).map_err(Clone::clone),
-        secrets: cloud.as_ref().map(|cloud| cloud.secrets().clone()).map_err(Clone::clone),
-        jobs,
+        objects: Some(cloud.as_ref().map(|cloud| cloud.objects().clone()).map_err(Clone::clone)),
+        secrets: Some(cloud.as_ref().map(|cloud| cloud.secrets().clone()).map_err(Clone::clone)),
+        jobs: Some(jobs),
     }
 }
 

@@ -33,9 +33,9 @@ pub(super) async fn backend() -> Backend {
     serve(listener, &cloud);
     Backend {
         name: "local",
-        objects: Ok(cloud.objects().clone()),
-        secrets: Ok(cloud.secrets().clone()),
-        jobs: Ok(Jobs { runner: cloud.jobs().clone(), job, broken }),
+        objects: Some(Ok(cloud.objects().clone())),
+        secrets: Some(Ok(cloud.secrets().clone())),
+        jobs: Some(Ok(Jobs { runner: cloud.jobs().clone(), job, broken })),
     }
 }
 

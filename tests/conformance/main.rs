@@ -5,7 +5,7 @@
 #[cfg(feature = "aws")]
 mod aws;
 mod gaps;
-#[cfg(feature = "gcp")]
+#[cfg(all(feature = "gcp", feature = "gcp-emulator"))]
 mod gcp;
 #[cfg(feature = "local")]
 mod local;
@@ -34,28 +34,28 @@ struct Jobs {
 
 struct Backend {
     name: &'static str,
-    objects: Offer<Arc<dyn ObjectStore>>,
-    secrets: Offer<Arc<dyn SecretStore>>,
-    jobs: Offer<Jobs>,
+    objects: Option<Offer<Arc<dyn ObjectStore>>>,
+    secrets: Option<Offer<Arc<dyn SecretStore>>>,
+    jobs: Option<Offer<Jobs>>,
 }
 
 impl Backend {
     fn trials(&self) -> Vec<Trial> {
         let mut trials = Vec::new();
-        for case in object_store::cases() {
-            let offer = self.objects.clone();
+        for (case, offer) in offered(object_store::cases(), self.objects.as_ref()) {
+            let offer = offer.clone();
             trials.push(trial(self.name, "object_store", case.name(), offer, async move |store| {
                 case.run(object_store::Fixture::new(store)).await;
             }));
         }
-        for case in secret_store::cases() {
-            let offer = self.secrets.clone();
+        for (case, offer) in offered(secret_store::cases(), self.secrets.as_ref()) {
+            let offer = offer.clone();
             trials.push(trial(self.name, "secret_store", case.name(), offer, async move |store| {
                 case.run(secret_store::Fixture::new(store)).await;
             }));
         }
-        for case in job_runner::cases() {
-            let offer = match &self.jobs {
+        for (case, offer) in offered(job_runner::cases(), self.jobs.as_ref()) {
+            let offer = match offer {
                 Ok(Jobs { runner, job, broken }) => {
                     Ok(job_runner::Fixture::new(runner.clone(), job.clone(), broken.clone()))
                 }
@@ -67,6 +67,11 @@ impl Backend {
         }
         trials
     }
+}
+
+/// Every case with the offer, unless the backend has no such family.
+fn offered<C, T>(cases: Vec<C>, offer: Option<&Offer<T>>) -> Vec<(C, &Offer<T>)> {
+    offer.map(|offer| cases.into_iter().map(|case| (case, offer)).collect()).unwrap_or_default()
 }
 
 fn trial<T, F, Fut>(backend: &str, family: &str, case: &str, offer: Offer<T>, run: F) -> Trial
@@ -119,12 +124,21 @@ fn main() {
     }
     #[cfg(feature = "aws")]
     trials.extend(RUNTIME.block_on(aws::backend()).trials());
-    #[cfg(feature = "gcp")]
+    #[cfg(all(feature = "gcp", feature = "gcp-emulator"))]
     for backend in RUNTIME.block_on(gcp::backends()) {
         trials.extend(backend.trials());
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     #[cfg(feature = "local")]
     local::clean();
+    #[cfg(all(feature = "gcp", feature = "gcp-emulator"))]
+    {
+        let violations = gcp::violations();
+        if !violations.is_empty() {
+            println!("requests or answers that do not conform to Google's discovery documents:");
+            violations.iter().for_each(|violation| println!("- {violation}"));
+            std::process::exit(101);
+        }
+    }
     conclusion.exit();
 }

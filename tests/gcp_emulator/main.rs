@@ -5,7 +5,8 @@
 //! `ANYCLOUD_TEST_GOOGLE_PYTHON` (an interpreter that has Google's own clients) those clients run
 //! too.
 
-#![allow(clippy::disallowed_methods)] // the tests choose their judges by the environment
+// The tests choose their judges by the environment, and say which are missing.
+#![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
 mod fault;
 mod google;
@@ -30,8 +31,19 @@ struct Server {
     http: Http,
 }
 
+/// What the environment names; where nothing may be passed over, it must name it.
+fn judge(name: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if found.is_none() {
+        let required = std::env::var_os("ANYCLOUD_TEST_REQUIRE_ALL").is_some();
+        assert!(!required, "{name} is not set");
+        eprintln!("{name} is not set: what it judges is not judged");
+    }
+    found
+}
+
 fn discovery() -> Option<PathBuf> {
-    std::env::var_os("ANYCLOUD_TEST_DISCOVERY").map(PathBuf::from)
+    judge("ANYCLOUD_TEST_DISCOVERY")
 }
 
 impl Server {
@@ -79,7 +91,6 @@ impl Drop for Server {
 #[test]
 fn a_request_that_google_does_not_know_is_a_violation() {
     let Some(discovery) = discovery() else {
-        eprintln!("ANYCLOUD_TEST_DISCOVERY is not set: the documents are not read");
         return;
     };
     let emulator = Emulator::start(EmulatorConfig { discovery: Some(discovery), ..EmulatorConfig::default() })
