@@ -51,9 +51,8 @@ impl World {
         ] {
             lookup.push((name, value.to_owned()));
         }
-        let config = Config::from_lookup(|name| {
-            lookup.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone())
-        });
+        let config =
+            Config::from_lookup(|name| lookup.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone()));
         let config = config.expect("the settings are complete");
         let port = emulator.url().rsplit(':').next().expect("a port");
         let root = std::env::temp_dir().join(format!("anycloud-gcp-control-{}-{port}", std::process::id()));
