@@ -22,14 +22,14 @@ pub(super) struct NewObject<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) content_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_encoding: Option<&'a str>,
+    pub(super) content_encoding: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_disposition: Option<&'a str>,
+    pub(super) content_disposition: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_language: Option<&'a str>,
+    pub(super) content_language: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<&'a str>,
-    metadata: BTreeMap<&'a str, String>,
+    pub(super) cache_control: Option<&'a str>,
+    pub(super) metadata: BTreeMap<&'a str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
