@@ -1,8 +1,11 @@
 //! Amazon Web Services: S3, Secrets Manager and ECS on Fargate.
 
+mod connection;
+
 use crate::cloud::Backends;
 use crate::{Config, Error, ErrorKind, Result};
 
-pub(crate) fn connect(_config: &Config) -> Result<Backends> {
+pub(crate) fn connect(config: &Config) -> Result<Backends> {
+    let _connection = connection::Connection::new(config)?;
     Err(Error::new(ErrorKind::Unsupported, "aws.connect", "aws", "not yet built"))
 }
