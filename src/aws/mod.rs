@@ -1,6 +1,7 @@
 //! Amazon Web Services: S3, Secrets Manager and ECS on Fargate.
 
 mod connection;
+mod error;
 
 use crate::cloud::Backends;
 use crate::{Config, Error, ErrorKind, Result};
