@@ -1,7 +1,11 @@
 //! Amazon Web Services: S3, Secrets Manager and ECS on Fargate.
 
+mod account;
 mod connection;
 mod error;
+mod job_runner;
+
+pub use job_runner::EcsRunner;
 
 use crate::cloud::Backends;
 use crate::{Config, Error, ErrorKind, Result};

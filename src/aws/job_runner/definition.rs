@@ -58,9 +58,9 @@ impl Definitions {
                 sent.map_err(|error| failure::of(error, call))
             })
             .await?;
-        let found = answer.task_definition().ok_or_else(|| {
-            Error::new(ErrorKind::Internal, operation, name, "the answer holds no task definition")
-        })?;
+        let found = answer
+            .task_definition()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, operation, name, "the answer holds no task definition"))?;
         let definition = Arc::new(read(found, operation, name)?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_KNOWN {

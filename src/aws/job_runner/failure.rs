@@ -93,11 +93,7 @@ mod tests {
             ("ClientException", "Unable to describe task definition.", ErrorKind::NotFound),
             ("ClientException", "TaskDefinition not found.", ErrorKind::NotFound),
             ("InvalidParameterException", "The referenced task was not found.", ErrorKind::NotFound),
-            (
-                "InvalidParameterException",
-                "Container Overrides length must be at most 8192",
-                ErrorKind::TooLarge,
-            ),
+            ("InvalidParameterException", "Container Overrides length must be at most 8192", ErrorKind::TooLarge),
             (
                 "ClientException",
                 "You've reached the limit on the number of tasks you can run concurrently",

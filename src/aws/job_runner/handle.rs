@@ -29,7 +29,9 @@ impl Handle {
         }
         let submission = match submission {
             "-" => None,
-            text => Some(SubmissionId::new(text).map_err(|_| unknown("this is no id of an execution on ECS".to_owned()))?),
+            text => {
+                Some(SubmissionId::new(text).map_err(|_| unknown("this is no id of an execution on ECS".to_owned()))?)
+            }
         };
         let tasks: Vec<String> = tasks.split('.').map(str::to_owned).collect();
         let well_formed = |task: &String| task.len() >= 8 && task.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
@@ -74,7 +76,9 @@ mod tests {
 
     #[test]
     fn ids_of_others_are_not_found() {
-        for text in ["x", "other/-/1dc5c17a422b4dc4", "main/zz/1dc5c17a422b4dc4", "main/-/../x", "main/-/", "main/-/a b"] {
+        for text in
+            ["x", "other/-/1dc5c17a422b4dc4", "main/zz/1dc5c17a422b4dc4", "main/-/../x", "main/-/", "main/-/a b"]
+        {
             let Ok(id) = ExecutionId::new(text) else { continue };
             assert_eq!(Handle::parse(&id, "main", "t").unwrap_err().kind(), ErrorKind::NotFound, "{text}");
         }

@@ -90,21 +90,11 @@ impl Network {
             Some(false) => Some(AssignPublicIp::Disabled),
         };
         AwsVpcConfiguration::builder()
-            .subnets_from(found.subnets)
+            .set_subnets(Some(found.subnets))
             .set_security_groups(groups)
             .set_assign_public_ip(public)
             .build()
             .map_err(unusable)
-    }
-}
-
-trait SubnetsFrom {
-    fn subnets_from(self, subnets: Vec<String>) -> Self;
-}
-
-impl SubnetsFrom for aws_sdk_ecs::types::builders::AwsVpcConfigurationBuilder {
-    fn subnets_from(self, subnets: Vec<String>) -> Self {
-        self.set_subnets(Some(subnets))
     }
 }
 
@@ -150,10 +140,7 @@ struct OwnTask {
 
 async fn own_task_network(ecs: &Ecs, address: &str) -> Result<(AwsVpcConfiguration, String)> {
     let own = ask_metadata(&format!("{address}/task")).await?;
-    let service = match own.service.filter(|service| !service.is_empty()) {
-        Some(service) => Some(service),
-        None => None,
-    };
+    let service = own.service.filter(|service| !service.is_empty());
     let task = if service.is_none() { Some(describe_own(ecs, &own.cluster, &own.arn).await?) } else { None };
     let group = task.as_ref().and_then(|task| task.group()?.strip_prefix("service:").map(str::to_owned));
     if let Some(service) = service.or(group) {
@@ -162,7 +149,8 @@ async fn own_task_network(ecs: &Ecs, address: &str) -> Result<(AwsVpcConfigurati
     }
     let subnet = task.as_ref().and_then(interface_subnet);
     let Some(subnet) = subnet else {
-        let message = "the task that this process runs in has neither a service nor a network interface; set ECS_SUBNETS";
+        let message =
+            "the task that this process runs in has neither a service nor a network interface; set ECS_SUBNETS";
         return Err(Error::new(ErrorKind::InvalidConfig, OPERATION, short(&own.arn), message));
     };
     let network = AwsVpcConfiguration::builder().subnets(subnet).build().map_err(unusable)?;
@@ -185,7 +173,8 @@ async fn describe_own(ecs: &Ecs, cluster: &str, arn: &str) -> Result<Task> {
 }
 
 fn interface_subnet(task: &Task) -> Option<String> {
-    let interface = task.attachments().iter().find(|attachment| attachment.r#type() == Some("ElasticNetworkInterface"))?;
+    let interface =
+        task.attachments().iter().find(|attachment| attachment.r#type() == Some("ElasticNetworkInterface"))?;
     let subnet = interface.details().iter().find(|detail| detail.name() == Some("subnetId"))?;
     subnet.value().map(str::to_owned)
 }

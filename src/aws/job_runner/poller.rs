@@ -139,11 +139,8 @@ impl Poller {
 
     fn slow(&self, at_least: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.slowed = if at_least.is_zero() {
-            state.slowed / 2
-        } else {
-            (state.slowed * 2).max(at_least).min(LONGEST_ROUND)
-        };
+        state.slowed =
+            if at_least.is_zero() { state.slowed / 2 } else { (state.slowed * 2).max(at_least).min(LONGEST_ROUND) };
     }
 
     async fn describe(&self, tasks: &[String]) -> Result<Vec<(String, Task)>> {

@@ -8,11 +8,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::job_runner::{SubmissionId, TaskCounts};
-use crate::object_store::{PutMode, Version};
-use crate::{
-    ErrorKind, GetOptions, JobExecution, JobOutcome, JobState, ObjectKey, ObjectStore, ObjectStoreExt as _,
-    PutOptions, Result,
-};
+use crate::object_store::{DeleteOptions, PutMode, Version};
+use crate::{ErrorKind, GetOptions, JobExecution, JobOutcome, JobState, ObjectKey, ObjectStore, PutOptions, Result};
 
 const OPERATION: &str = "job_runner.record";
 
@@ -140,10 +137,15 @@ impl Records {
         }
     }
 
-    /// Whether the store can be asked at all, for tests and messages.
-    #[cfg(test)]
-    pub(super) async fn is_there(&self, id: &SubmissionId) -> bool {
-        self.store.exists(&key(id).unwrap()).await.unwrap()
+    /// Takes back a claim of which nothing came.
+    pub(super) async fn release(&self, id: &SubmissionId) {
+        let released = match key(id) {
+            Ok(key) => self.store.delete(&key, DeleteOptions::default()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = released {
+            tracing::debug!(submission = %id, %error, "a claim could not be taken back");
+        }
     }
 }
 
