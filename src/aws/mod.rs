@@ -3,14 +3,17 @@
 mod connection;
 mod error;
 mod object_store;
+mod secret_store;
 
 pub use object_store::S3Store;
+pub use secret_store::SecretsManagerStore;
 
 use crate::cloud::Backends;
 use crate::{Config, Error, ErrorKind, Result};
 
 pub(crate) fn connect(config: &Config) -> Result<Backends> {
     let connection = connection::Connection::new(config)?;
-    let _objects = S3Store::with_connection(config, connection);
+    let _objects = S3Store::with_connection(config, connection.clone());
+    let _secrets = SecretsManagerStore::with_connection(connection);
     Err(Error::new(ErrorKind::Unsupported, "aws.connect", "aws", "not yet built"))
 }
