@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::observed::Observed;
+use crate::observed::{Observed, Transferring};
 use crate::{Config, Error, ErrorKind, JobName, JobRunner, ObjectStore, ObjectUri, Provider, Result, SecretStore};
 
 /// What a provider module builds.
@@ -53,7 +53,7 @@ impl Cloud {
         Ok(Self {
             provider,
             default_job: config.default_job,
-            objects: Arc::new(Observed::new(objects)),
+            objects: Arc::new(Observed::new(Transferring::new(objects, config.transfer))),
             secrets: Arc::new(Observed::new(secrets)),
             jobs: Arc::new(Observed::new(jobs)),
             #[cfg(feature = "local")]

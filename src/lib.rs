@@ -22,6 +22,10 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "aws")]
 pub mod aws;
 mod cloud;
@@ -43,6 +47,7 @@ mod observed;
 mod random;
 pub mod retry;
 pub mod secret_store;
+mod transfer;
 
 pub use cloud::Cloud;
 pub use config::{Config, Provider};
@@ -54,3 +59,4 @@ pub use id::{
 pub use job_runner::{JobContext, JobExecution, JobOutcome, JobRequest, JobRunner, JobRunnerExt, JobState};
 pub use object_store::{GetOptions, ObjectStore, ObjectStoreExt, ObjectUri, PutMode, PutOptions};
 pub use secret_store::{SecretStore, SecretStoreExt, SecretValue, VersionSelector};
+pub use transfer::TransferPolicy;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::checksum_config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
@@ -27,6 +28,7 @@ pub(crate) struct Connection {
     endpoints: Endpoints,
     retrier: Retrier,
     sdk: Arc<OnceCell<SdkConfig>>,
+    expiry: Arc<Mutex<Option<SystemTime>>>,
     #[cfg(test)]
     seams: Seams,
 }
@@ -80,6 +82,7 @@ impl Connection {
             endpoints,
             retrier: Retrier::new(config.retry.clone()),
             sdk: Arc::default(),
+            expiry: Arc::default(),
             #[cfg(test)]
             seams: Seams::default(),
         })
@@ -109,9 +112,17 @@ impl Connection {
                     return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
                 }
                 tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
-                Ok(sdk)
+                let Some(inner) = sdk.credentials_provider() else { return Ok(sdk) };
+                let remembering = Remembering { inner, expiry: Arc::clone(&self.expiry) };
+                let provider = SharedCredentialsProvider::new(remembering);
+                Ok(sdk.into_builder().credentials_provider(provider).build())
             })
             .await
+    }
+
+    /// When the credentials end that the last signatures were made with, if they end and any were made.
+    pub(crate) fn credentials_expiry(&self) -> Option<SystemTime> {
+        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn loader(&self) -> aws_config::ConfigLoader {
@@ -169,6 +180,26 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("region", &self.region).field("endpoints", &self.endpoints).finish()
+    }
+}
+
+/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
+#[derive(Debug)]
+struct Remembering {
+    inner: SharedCredentialsProvider,
+    expiry: Arc<Mutex<Option<SystemTime>>>,
+}
+
+impl ProvideCredentials for Remembering {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.inner.provide_credentials().await?;
+            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
+            Ok(credentials)
+        })
     }
 }
 

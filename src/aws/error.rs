@@ -77,6 +77,12 @@ pub(crate) fn bucket_region<E>(error: &SdkError<E, HttpResponse>) -> Option<&str
     error.raw_response()?.headers().get("x-amz-bucket-region")
 }
 
+/// What a code means that stands alone, inside an answer of success; and whether the work may have been done.
+pub(crate) fn of_code(code: &str) -> (ErrorKind, bool) {
+    let verdict = of_answer(Some(code), None);
+    (verdict.kind, verdict.may_have_applied)
+}
+
 struct Facts {
     kind: ErrorKind,
     message: &'static str,
@@ -157,7 +163,9 @@ fn lost(message: &'static str) -> Verdict {
 
 /// A call that got no answer: what matters is whether anything was sent.
 fn of_dispatch(error: &(dyn StdError + 'static)) -> Verdict {
-    for cause in std::iter::successors(Some(error), |error| error.source()) {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        next = cause.source();
         if let Some(credentials) = cause.downcast_ref::<CredentialsError>() {
             return match credentials {
                 CredentialsError::ProviderTimedOut(_) => {

@@ -4,13 +4,24 @@ mod account;
 mod connection;
 mod error;
 mod job_runner;
+mod object_store;
+mod secret_store;
+
+use std::sync::Arc;
 
 pub use job_runner::EcsRunner;
+pub use object_store::S3Store;
+pub use secret_store::SecretsManagerStore;
 
 use crate::cloud::Backends;
-use crate::{Config, Error, ErrorKind, Result};
+use crate::{Config, ObjectStore, Result};
 
 pub(crate) fn connect(config: &Config) -> Result<Backends> {
-    let _connection = connection::Connection::new(config)?;
-    Err(Error::new(ErrorKind::Unsupported, "aws.connect", "aws", "not yet built"))
+    let connection = connection::Connection::new(config)?;
+    let objects: Arc<dyn ObjectStore> = Arc::new(S3Store::with_connection(config, connection.clone()));
+    Ok(Backends {
+        jobs: Arc::new(EcsRunner::with_connection(config, connection.clone(), objects.clone())),
+        secrets: Arc::new(SecretsManagerStore::with_connection(connection)),
+        objects,
+    })
 }

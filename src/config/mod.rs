@@ -7,6 +7,8 @@ mod job;
 mod problems;
 mod provider;
 mod read;
+#[cfg(test)]
+mod readme;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ pub use variables::{VARIABLES, Variable};
 
 use crate::job_runner::JobEnvironment;
 use crate::retry::RetryPolicy;
-use crate::{JobName, Result};
+use crate::{JobName, Result, TransferPolicy};
 
 /// Everything that a [`Cloud`](crate::Cloud) is built from.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub default_job: Option<JobName>,
     /// How failed calls are repeated.
     pub retry: RetryPolicy,
+    /// How large objects are moved.
+    pub transfer: TransferPolicy,
     /// Talks plain HTTP to hosts other than this one. Off by default: credentials would be readable on the way.
     pub allow_http: bool,
     /// Settings of the `aws` provider.
@@ -159,6 +163,7 @@ impl Config {
             provider: Provider::Local,
             default_job: None,
             retry: RetryPolicy::default(),
+            transfer: TransferPolicy::default(),
             allow_http: false,
             aws: AwsConfig::default(),
             gcp: GcpConfig::default(),

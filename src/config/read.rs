@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::problems::Problems;
 use super::{AwsConfig, Config, GcpConfig, LocalConfig, Provider};
 use crate::retry::RetryPolicy;
-use crate::{JobName, Result};
+use crate::{JobName, Result, TransferPolicy};
 
 pub(super) const DEFAULT_LOCAL_BUCKET: &str = "main";
 const DEFAULT_LOCAL_ROOT: &str = ".anycloud";
@@ -110,7 +110,8 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> 
         };
         return Err(reader.problems.into_error(hint));
     };
-    Ok(Config { provider, default_job, retry, allow_http, aws, gcp, local })
+    let transfer = TransferPolicy::default();
+    Ok(Config { provider, default_job, retry, transfer, allow_http, aws, gcp, local })
 }
 
 fn bucket(reader: &mut Reader<'_>, own: &str, needed: bool) -> String {

@@ -315,6 +315,8 @@ pub struct ObjectCapabilities {
     pub stored_crc32c: bool,
     /// Upload parts may be sent at the same time.
     pub parallel_parts: bool,
+    /// A large object is read faster in several ranges at the same time: true over a network, false for files.
+    pub parallel_ranges: bool,
     /// [`SignOptions::content_length`].
     pub sign_content_length: bool,
     /// [`SignOptions::create_only`].

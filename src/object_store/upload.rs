@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::{Crc32c, ObjectStore, PutOptions, PutResult};
+use crate::transfer::Task;
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
 /// How an upload wants its parts.
@@ -126,15 +126,15 @@ pub struct ObjectWriter<S: ObjectStore + ?Sized> {
     crc: Crc32c,
     parts: u32,
     upload: Option<Box<dyn Upload>>,
-    sending: FuturesUnordered<BoxFuture<'static, Result<()>>>,
+    sending: FuturesUnordered<Task<()>>,
     failed: bool,
 }
 
-/// The size of a part unless the caller says otherwise: the lower end of what
-/// [AWS advises](https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html).
-pub(super) const DEFAULT_PART_BYTES: u64 = 8 * 1024 * 1024;
-/// How many parts travel at once unless the caller says otherwise: with the one being filled, 64 MiB.
-pub(super) const DEFAULT_PARALLEL: usize = 7;
+/// The size of a part unless the caller says otherwise: the least that
+/// [S3 takes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html), so that many travel at once.
+pub(super) const DEFAULT_PART_BYTES: u64 = 5 * 1024 * 1024;
+/// How many parts travel at once unless the caller says otherwise: with the one being filled, 60 MiB.
+pub(super) const DEFAULT_PARALLEL: usize = 11;
 
 impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
     /// A writer for `key`. No request is made before the first part is full or the writer is finished.
@@ -248,12 +248,8 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
         self.crc = self.crc.append(&part);
         let Some(upload) = &mut self.upload else { return Err(self.unusable()) };
         self.parts += 1;
-        let mut sending = upload.put_part(part);
-        // Started now, so that it travels while the next one is filled.
-        if let Some(sent) = poll_once(&mut sending).await {
-            return self.note(sent);
-        }
-        self.sending.push(sending);
+        // Travels while the next one is filled.
+        self.sending.push(Task::spawn(upload.put_part(part)));
         Ok(())
     }
 
@@ -271,19 +267,6 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
     }
 }
 
-async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    use std::task::Poll;
-    let mut future = Some(future);
-    std::future::poll_fn(move |cx| match future.take() {
-        Some(future) => Poll::Ready(match std::pin::Pin::new(future).poll(cx) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        }),
-        None => Poll::Ready(None),
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +277,7 @@ mod tests {
         let s3 =
             PartRules { min_bytes: 5 << 20, multiple_of: 1, max_bytes: 5 * gib, max_parts: 10_000, parallel: true };
         let total: u64 = (0..s3.max_parts).map(|number| s3.part_bytes(DEFAULT_PART_BYTES, number)).sum();
-        assert!(total > 7_000 * gib, "{} GiB", total / gib);
+        assert!(total > 4_900 * gib, "{} GiB", total / gib);
         let gcs = PartRules { min_bytes: 1, multiple_of: 256 << 10, ..s3 };
         assert_eq!(gcs.part_bytes(300_000, 0), 262_144);
     }

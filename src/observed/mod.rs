@@ -4,7 +4,10 @@ mod job_runner;
 mod object_store;
 mod secret_store;
 
-/// A store or runner whose calls are checked and traced.
+pub(crate) use object_store::Transferring;
+
+/// A store or runner whose calls are checked and traced. Also where large reads are put on several connections, so
+/// that they are for every provider.
 #[derive(Debug)]
 pub(crate) struct Observed<S> {
     inner: S,

@@ -11,9 +11,24 @@ use crate::object_store::{
     CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     ObjectMeta, PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
 };
+use crate::transfer::{Downloads, TransferPolicy};
 use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, WriteId};
 
-impl Observed<Arc<dyn ObjectStore>> {
+/// A store, and the engine that reads its large objects.
+#[derive(Debug)]
+pub(crate) struct Transferring {
+    store: Arc<dyn ObjectStore>,
+    downloads: Downloads,
+}
+
+impl Transferring {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, policy: TransferPolicy) -> Self {
+        let downloads = Downloads::new(Arc::clone(&store), policy);
+        Self { store, downloads }
+    }
+}
+
+impl Observed<Transferring> {
     fn span(&self, operation: &'static str, uri: &ObjectUri) -> Span {
         info_span!(
             "object_store",
@@ -21,14 +36,14 @@ impl Observed<Arc<dyn ObjectStore>> {
             otel.kind = "client",
             otel.status_code = field::Empty,
             error.type = field::Empty,
-            cloud.provider = self.inner.capabilities().provider,
+            cloud.provider = self.inner.store.capabilities().provider,
             anycloud.bucket = %uri.bucket,
             anycloud.key = %uri.key,
         )
     }
 
     fn check_put(&self, operation: &'static str, key: &ObjectKey, options: &mut PutOptions) -> Result<ObjectUri> {
-        let uri = self.inner.uri(key);
+        let uri = self.inner.store.uri(key);
         options.headers.check(operation, &uri)?;
         options.write_id.get_or_insert_with(WriteId::random);
         Ok(uri)
@@ -36,19 +51,19 @@ impl Observed<Arc<dyn ObjectStore>> {
 }
 
 #[async_trait]
-impl ObjectStore for Observed<Arc<dyn ObjectStore>> {
+impl ObjectStore for Observed<Transferring> {
     fn uri(&self, key: &ObjectKey) -> ObjectUri {
-        self.inner.uri(key)
+        self.inner.store.uri(key)
     }
 
     fn capabilities(&self) -> &ObjectCapabilities {
-        self.inner.capabilities()
+        self.inner.store.capabilities()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mut options: PutOptions) -> Result<PutResult> {
         const OPERATION: &str = "object_store.put";
         let uri = self.check_put(OPERATION, key, &mut options)?;
-        let limit = self.inner.capabilities().max_put_bytes;
+        let limit = self.inner.store.capabilities().max_put_bytes;
         if body.len() as u64 > limit {
             let message = format!("{} bytes are more than one put takes ({limit})", body.len());
             return Err(Error::new(ErrorKind::TooLarge, OPERATION, uri, message));
@@ -57,42 +72,42 @@ impl ObjectStore for Observed<Arc<dyn ObjectStore>> {
             let message = "the checksum given is not that of the bytes given";
             return Err(Error::new(ErrorKind::Corrupt, OPERATION, uri, message));
         }
-        traced(self.span(OPERATION, &uri), self.inner.put(key, body, options)).await
+        traced(self.span(OPERATION, &uri), self.inner.store.put(key, body, options)).await
     }
 
     async fn start_upload(&self, key: &ObjectKey, mut options: PutOptions) -> Result<Box<dyn Upload>> {
         const OPERATION: &str = "object_store.start_upload";
         let uri = self.check_put(OPERATION, key, &mut options)?;
-        traced(self.span(OPERATION, &uri), self.inner.start_upload(key, options)).await
+        traced(self.span(OPERATION, &uri), self.inner.store.start_upload(key, options)).await
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         const OPERATION: &str = "object_store.get";
-        let uri = self.inner.uri(key);
+        let uri = self.inner.store.uri(key);
         if let Some(range) = options.range {
             range.check(OPERATION, &uri)?;
         }
-        traced(self.span(OPERATION, &uri), self.inner.get(key, options)).await
+        traced(self.span(OPERATION, &uri), self.inner.downloads.get(key, options)).await
     }
 
     async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
-        let uri = self.inner.uri(key);
-        traced(self.span("object_store.head", &uri), self.inner.head(key, options)).await
+        let uri = self.inner.store.uri(key);
+        traced(self.span("object_store.head", &uri), self.inner.store.head(key, options)).await
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
         let problem = match &options {
             ListOptions { delimiter: Some(delimiter), .. } if delimiter.is_empty() => "the delimiter is empty",
             ListOptions { page_size: Some(0), .. } => "a page has at least one entry",
-            _ => return self.inner.list(options),
+            _ => return self.inner.store.list(options),
         };
         let error = Error::new(ErrorKind::InvalidInput, "object_store.list", &options.prefix, problem);
         Box::pin(futures_util::stream::iter([Err(error)]))
     }
 
     async fn delete(&self, key: &ObjectKey, options: DeleteOptions) -> Result<()> {
-        let uri = self.inner.uri(key);
-        traced(self.span("object_store.delete", &uri), self.inner.delete(key, options)).await
+        let uri = self.inner.store.uri(key);
+        traced(self.span("object_store.delete", &uri), self.inner.store.delete(key, options)).await
     }
 
     async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
@@ -101,34 +116,34 @@ impl ObjectStore for Observed<Arc<dyn ObjectStore>> {
             "object_store",
             otel.name = "object_store.delete_many",
             otel.kind = "client",
-            cloud.provider = self.inner.capabilities().provider,
+            cloud.provider = self.inner.store.capabilities().provider,
             anycloud.keys = keys.len(),
         );
-        self.inner.delete_many(keys).instrument(span).await
+        self.inner.store.delete_many(keys).instrument(span).await
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, mut options: CopyOptions) -> Result<PutResult> {
         const OPERATION: &str = "object_store.copy";
-        let uri = self.inner.uri(to);
+        let uri = self.inner.store.uri(to);
         if let Some((headers, _)) = &options.replace {
             headers.check(OPERATION, &uri)?;
         }
         options.write_id.get_or_insert_with(WriteId::random);
-        traced(self.span(OPERATION, &uri), self.inner.copy(from, to, options)).await
+        traced(self.span(OPERATION, &uri), self.inner.store.copy(from, to, options)).await
     }
 
     async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
         const OPERATION: &str = "object_store.sign";
-        let uri = self.inner.uri(key);
-        let longest = self.inner.capabilities().max_sign_expiry;
+        let uri = self.inner.store.uri(key);
+        let longest = self.inner.store.capabilities().max_sign_expiry;
         if options.expires_in < Duration::from_secs(1) || options.expires_in > longest {
             let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
             return Err(Error::new(ErrorKind::InvalidInput, OPERATION, uri, message));
         }
-        traced(self.span(OPERATION, &uri), self.inner.sign(key, options)).await
+        traced(self.span(OPERATION, &uri), self.inner.store.sign(key, options)).await
     }
 
     async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
-        self.inner.abort_stale_uploads(older_than).await
+        self.inner.store.abort_stale_uploads(older_than).await
     }
 }

@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::super::{Case, cases, kind};
+use super::{Fixture, pattern};
+use crate::object_store::{ContentHeaders, Crc32c, HeadOptions, Metadata};
+use crate::{Error, ErrorKind, ObjectStoreExt as _, PutMode, PutOptions};
+
+pub(super) fn cases() -> Vec<Case<Fixture>> {
+    cases![
+        a_stream_of_unknown_size_is_stored_whole,
+        a_small_stream_is_stored_whole,
+        nothing_is_visible_before_an_upload_is_finished,
+        an_aborted_or_dropped_upload_publishes_nothing,
+        a_failing_stream_publishes_nothing,
+        a_create_only_upload_refuses_to_overwrite,
+        an_upload_replaces_only_the_version_that_it_names,
+        an_upload_with_a_wrong_checksum_publishes_nothing,
+        stale_uploads_are_removed_and_objects_are_not,
+    ]
+}
+
+const PART: usize = 6 << 20;
+
+async fn a_stream_of_unknown_size_is_stored_whole(fixture: Fixture) {
+    let bytes = Bytes::from(pattern(3 * (8 << 20) + 12_345));
+    let mut metadata = Metadata::new();
+    metadata.insert("rows", "many").unwrap();
+    let headers = ContentHeaders::of_type("application/x-weeks");
+    let options = PutOptions { headers: headers.clone(), metadata: metadata.clone(), ..PutOptions::default() };
+    let chunks: Vec<_> = (0..bytes.len())
+        .step_by(777_777)
+        .map(|start| Ok(bytes.slice(start..bytes.len().min(start + 777_777))))
+        .collect();
+    let put = fixture.store.put_stream(&fixture.key("a"), stream::iter(chunks), options).await.unwrap();
+    let meta = fixture.store.head(&fixture.key("a"), HeadOptions::default()).await.unwrap();
+    assert_eq!((meta.size, &meta.version), (bytes.len() as u64, &put.version));
+    assert_eq!(meta.headers.content_type, headers.content_type);
+    assert_eq!((meta.metadata, meta.write_id), (metadata, Some(put.write_id)));
+    if fixture.store.capabilities().stored_crc32c {
+        assert_eq!(meta.crc32c, Some(Crc32c::of(&bytes)));
+    }
+    assert!(fixture.store.get_bytes(&fixture.key("a")).await.unwrap() == bytes);
+}
+
+async fn a_small_stream_is_stored_whole(fixture: Fixture) {
+    let chunks = [Ok(Bytes::from_static(b"he")), Ok(Bytes::new()), Ok(Bytes::from_static(b"llo"))];
+    fixture.store.put_stream(&fixture.key("a"), stream::iter(chunks), PutOptions::default()).await.unwrap();
+    assert_eq!(fixture.store.get_bytes(&fixture.key("a")).await.unwrap(), "hello");
+    fixture.store.put_stream(&fixture.key("b"), stream::iter([]), PutOptions::default()).await.unwrap();
+    assert!(fixture.store.get_bytes(&fixture.key("b")).await.unwrap().is_empty());
+}
+
+async fn nothing_is_visible_before_an_upload_is_finished(fixture: Fixture) {
+    let key = fixture.key("a");
+    let bytes = Bytes::from(pattern(2 * PART));
+    let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
+    for part in 0..2 {
+        upload.put_part(bytes.slice(part * PART..(part + 1) * PART)).await.unwrap();
+        assert!(!fixture.store.exists(&key).await.unwrap());
+        assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+    }
+    upload.finish(Crc32c::of(&bytes)).await.unwrap();
+    assert!(fixture.store.get_bytes(&key).await.unwrap() == bytes);
+}
+
+async fn an_aborted_or_dropped_upload_publishes_nothing(fixture: Fixture) {
+    let key = fixture.key("a");
+    let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
+    upload.put_part(Bytes::from(pattern(PART))).await.unwrap();
+    upload.abort().await.unwrap();
+    let mut writer = fixture.store.writer(&key, PutOptions::default()).with_parts(PART as u64, 2);
+    writer.write(pattern(2 * PART + 1)).await.unwrap();
+    drop(writer);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+}
+
+async fn a_failing_stream_publishes_nothing(fixture: Fixture) {
+    let broken = || Error::new(ErrorKind::InvalidFormat, "test", "row 7", "the source broke");
+    let chunks = [Ok(Bytes::from(pattern(17 << 20))), Err(broken())];
+    let failed = fixture.store.put_stream(&fixture.key("a"), stream::iter(chunks), PutOptions::default()).await;
+    assert_eq!(kind(failed), ErrorKind::InvalidFormat);
+    assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+}
+
+async fn a_create_only_upload_refuses_to_overwrite(fixture: Fixture) {
+    let key = fixture.key("a");
+    let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let bytes = Bytes::from(pattern(9 << 20));
+    let body = || stream::iter([Ok(bytes.clone())]);
+    fixture.store.put_stream(&key, body(), create()).await.unwrap();
+    let before = fixture.store.head(&key, HeadOptions::default()).await.unwrap().version;
+    assert_eq!(kind(fixture.store.put_stream(&key, body(), create()).await), ErrorKind::AlreadyExists);
+    assert_eq!(fixture.store.head(&key, HeadOptions::default()).await.unwrap().version, before);
+}
+
+async fn an_upload_replaces_only_the_version_that_it_names(fixture: Fixture) {
+    let key = fixture.key("a");
+    let one = fixture.put("a", "one").await.version;
+    let replace = || PutOptions { mode: PutMode::Replace(one.clone()), ..PutOptions::default() };
+    let bytes = Bytes::from(pattern(9 << 20));
+    let body = || stream::iter([Ok(bytes.clone())]);
+    fixture.store.put_stream(&key, body(), replace()).await.unwrap();
+    assert_eq!(kind(fixture.store.put_stream(&key, body(), replace()).await), ErrorKind::PreconditionFailed);
+    assert!(fixture.store.get_bytes(&key).await.unwrap() == bytes);
+}
+
+async fn an_upload_with_a_wrong_checksum_publishes_nothing(fixture: Fixture) {
+    if !fixture.store.capabilities().stored_crc32c {
+        return;
+    }
+    let key = fixture.key("a");
+    let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
+    upload.put_part(Bytes::from(pattern(PART))).await.unwrap();
+    assert_eq!(kind(upload.finish(Crc32c(7)).await), ErrorKind::Corrupt);
+    assert!(!fixture.store.exists(&key).await.unwrap());
+}
+
+async fn stale_uploads_are_removed_and_objects_are_not(fixture: Fixture) {
+    fixture.put("stays", "x").await;
+    // Only what is a day old: other cases are uploading at this moment.
+    fixture.store.abort_stale_uploads(Duration::from_secs(86_400)).await.unwrap();
+    assert_eq!(fixture.store.list_all(&fixture.prefix).await.unwrap().len(), 1);
+}
