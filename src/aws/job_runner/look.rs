@@ -91,7 +91,13 @@ impl Inner {
         }
     }
 
-    async fn assemble(&self, handle: &Handle, tasks: &[Option<Task>], missing: &JobState) -> Result<JobExecution> {
+    /// The execution that these tasks say it is; `missing` is the state of those that are not there.
+    pub(super) async fn assemble(
+        &self,
+        handle: &Handle,
+        tasks: &[Option<Task>],
+        missing: &JobState,
+    ) -> Result<JobExecution> {
         let mut observed = Vec::with_capacity(tasks.len());
         for task in tasks {
             observed.push(match task {

@@ -16,7 +16,7 @@ use crate::aws::error::{Call, Effect};
 use crate::job_runner::{Capacity, StartFailure, Submission, TaskCounts};
 use crate::object_store::Version;
 use crate::retry::Safety;
-use crate::{Error, ErrorKind, JobExecution, JobName, JobOutcome, JobRequest, Result, random};
+use crate::{Error, ErrorKind, JobExecution, JobName, JobOutcome, JobRequest, JobState, Result, random};
 
 pub(super) const OPERATION: &str = "job_runner.run";
 
@@ -154,9 +154,8 @@ impl Start<'_> {
         self.save_record().await;
         let handle = self.handle(ids);
         let tasks: Vec<Option<Task>> = tasks.into_iter().map(Some).collect();
-        let execution = self.inner.conclude(&handle, &tasks).await?;
-        // The tasks are there, but a look may not find them yet.
-        self.inner.note_started(&handle.tasks);
+        // Not as seen: a look may not find them yet.
+        let execution = self.inner.assemble(&handle, &tasks, &JobState::Pending).await?;
         if let Some(limit) = self.request.timeout {
             self.inner.enforce(execution.id.clone(), limit);
         }
