@@ -95,7 +95,10 @@ impl Poller {
                     state.rounds_run = false;
                     return;
                 }
-                std::mem::take(&mut state.asking)
+                // What does not fill a call after full ones waits for the next round, first in line.
+                let full = state.asking.len() / BATCH * BATCH;
+                let rest = if full == 0 { Vec::new() } else { state.asking.split_off(full) };
+                std::mem::replace(&mut state.asking, rest)
             };
             self.answer(asking).await;
         }
