@@ -3,6 +3,8 @@
 mod connection;
 mod error;
 mod object_store;
+#[cfg(test)]
+mod scripted;
 mod secret_store;
 
 pub use object_store::S3Store;
