@@ -197,15 +197,15 @@ fn main() {
     let required = std::env::var_os("ANYCLOUD_TEST_REQUIRE_ALL").is_some();
     let mut trials = Vec::new();
     macro_rules! trials {
-        ($($case:ident),* $(,)?) => {$(
+        ($($case:ident),* $(,)?) => {$({
             let fixture = fixture.clone();
             let skip = fixture.is_err() && !required;
-            let run = move || match fixture {
-                Ok(fixture) => { RUNTIME.block_on($case(fixture)); Ok(()) }
-                Err(reason) => Err(Failed::from(reason)),
+            let run = move || {
+                RUNTIME.block_on($case(fixture.map_err(Failed::from)?));
+                Ok(())
             };
             trials.push(Trial::test(stringify!($case), run).with_ignored_flag(skip));
-        )*};
+        })*};
     }
     trials![
         exit_codes_are_those_of_the_essential_container,
