@@ -1,6 +1,8 @@
 //! Jobs on ECS as real containers: plain shell commands, on MiniStack with a container engine. Ignored where
 //! `ANYCLOUD_TEST_MINISTACK` and `ANYCLOUD_TEST_SHELL_IMAGE` are not set, unless `ANYCLOUD_TEST_REQUIRE_ALL` is.
 
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test reads its settings and fails by panicking")]
+
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
