@@ -180,8 +180,7 @@ impl Multipart {
             }
             Err(error) if !error.may_have_applied() => Err(refused(&self.mode, error)),
             Err(error) => {
-                let write =
-                    Write { operation, key: &self.key, mode: &self.mode, id: &self.write_id, deadline };
+                let write = Write { operation, key: &self.key, mode: &self.mode, id: &self.write_id, deadline };
                 let meta = bucket.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: self.write_id.clone(), crc32c: meta.crc32c.or(crc) })
             }
@@ -268,7 +267,9 @@ impl Upload for S3Upload {
         let bucket = Arc::clone(&self.multipart.bucket);
         let subject = bucket.uri(&self.multipart.key).to_string();
         let problem = match part.len() as u64 {
-            _ if self.count >= MAX_PARTS => Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts"))),
+            _ if self.count >= MAX_PARTS => {
+                Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts")))
+            }
             0 => Some((ErrorKind::InvalidInput, "the part is empty".to_owned())),
             MAX_PUT_BYTES.. if part.len() as u64 > MAX_PUT_BYTES => {
                 Some((ErrorKind::InvalidInput, format!("a part has at most {MAX_PUT_BYTES} bytes")))

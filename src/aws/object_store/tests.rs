@@ -142,12 +142,8 @@ async fn a_completion_that_breaks_off_within_its_body_is_not_a_success() {
 /// The page of CompleteMultipartUpload says of 409 that all parts must be sent again.
 #[tokio::test]
 async fn a_409_on_completion_ends_the_upload_and_cleans_up() {
-    let answers = [
-        answer(200, &[], CREATED),
-        written(),
-        error(409, "ConditionalRequestConflict"),
-        answer(204, &[], ""),
-    ];
+    let answers =
+        [answer(200, &[], CREATED), written(), error(409, "ConditionalRequestConflict"), answer(204, &[], "")];
     let (server, store) = store(answers).await;
     let lost = upload(&store, PutMode::Create).await.finish(Crc32c::of(b"123456789")).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::Conflict);
@@ -264,7 +260,8 @@ async fn a_listing_that_repeats_its_token_ends_in_an_error() {
 async fn a_signature_ends_with_the_credentials_that_made_it() {
     let server = Scripted::start([]).await;
     let end = SystemTime::now() + Duration::from_secs(100);
-    let credentials = aws_credential_types::Credentials::new("AKID", "made-up", Some("T".to_owned()), Some(end), "test");
+    let credentials =
+        aws_credential_types::Credentials::new("AKID", "made-up", Some("T".to_owned()), Some(end), "test");
     let connection = Connection::new(&server.config()).unwrap().with_credentials(credentials);
     let store = S3Store::with_connection(&server.config(), connection);
     let signed = store.sign(&key(), SignOptions::get(Duration::from_secs(3600))).await.unwrap();
@@ -277,11 +274,101 @@ async fn a_signature_ends_with_the_credentials_that_made_it() {
 async fn a_signed_upload_asks_for_no_checksum_that_its_bearer_cannot_know() {
     let server = Scripted::start([]).await;
     let store = S3Store::with_connection(&server.config(), server.connection());
-    let options = SignOptions { content_length: Some(3), create_only: true, ..SignOptions::put(Duration::from_secs(60)) };
+    let options =
+        SignOptions { content_length: Some(3), create_only: true, ..SignOptions::put(Duration::from_secs(60)) };
     let signed = store.sign(&key(), options).await.unwrap();
     assert!(!signed.url.expose().to_lowercase().contains("checksum"), "a checksum is part of the signature");
     let mut headers = signed.headers;
     headers.sort();
     let expected = [("content-length", "3"), ("if-none-match", "*")];
     assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+/// LocalStack with a bucket of its own, where the variable says that there is one.
+async fn on_localstack(bucket: &str) -> Option<(super::Bucket, aws_sdk_s3::Client)> {
+    let endpoint = crate::config::process_variable("ANYCLOUD_TEST_LOCALSTACK")?;
+    let mut config = config(&endpoint);
+    config.retry = crate::retry::RetryPolicy::default();
+    config.aws.bucket = format!("{bucket}-{}", crate::random::uuid());
+    let bucket = super::Bucket::new(&config, Connection::new(&config).unwrap().with_made_up_credentials());
+    let client = bucket.client().await.unwrap().clone();
+    client.create_bucket().bucket(&bucket.name).send().await.unwrap();
+    Some((bucket, client))
+}
+
+#[tokio::test]
+async fn a_copy_too_large_for_one_request_goes_by_parts_and_keeps_everything() {
+    let Some((mut bucket, client)) = on_localstack("parts").await else { return };
+    (bucket.single_copy_bytes, bucket.copy_part_bytes) = (6 << 20, 5 << 20);
+    let store = S3Store(std::sync::Arc::new(bucket));
+    let (from, to) = (key(), ObjectKey::new("copies/ü +%2F.bin").unwrap());
+    let bytes = Bytes::from((0..12_000_000_u32).map(|index| (index >> 8) as u8).collect::<Vec<_>>());
+    let mut options = PutOptions::default();
+    options.headers.content_type = Some("application/x-weeks".to_owned());
+    options.metadata.insert("rows", "many ü").unwrap();
+    store.put(&from, bytes.clone(), options).await.unwrap();
+    let tag = aws_sdk_s3::types::Tag::builder().key("team a").value("b=c +").build().unwrap();
+    let tags = aws_sdk_s3::types::Tagging::builder().tag_set(tag.clone()).build().unwrap();
+    client.put_object_tagging().bucket(&store.0.name).key("k").tagging(tags).send().await.unwrap();
+    let create = CopyOptions { mode: PutMode::Create, ..CopyOptions::default() };
+    let done = store.copy(&from, &to, create.clone()).await.unwrap();
+    let meta = store.head(&to, HeadOptions::default()).await.unwrap();
+    assert_eq!((meta.version, meta.write_id), (done.version, Some(done.write_id)));
+    assert_eq!(meta.crc32c, Some(Crc32c::of(&bytes)));
+    assert_eq!(meta.headers.content_type.as_deref(), Some("application/x-weeks"));
+    assert_eq!(meta.metadata.get("rows"), Some("many ü"));
+    let tagging = client.get_object_tagging().bucket(&store.0.name).key(to.as_str()).send().await.unwrap();
+    assert_eq!(tagging.tag_set(), [tag]);
+    assert!(store.get(&to, GetOptions::default()).await.unwrap().bytes().await.unwrap() == bytes);
+    let again = store.copy(&from, &to, create).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    let uploads = client.list_multipart_uploads().bucket(&store.0.name).send().await.unwrap();
+    assert!(uploads.uploads().is_empty(), "the refused copy is cleaned up");
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_versions_yields_older_ones() {
+    use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+    let Some((bucket, client)) = on_localstack("versions").await else { return };
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    client.put_bucket_versioning().bucket(&bucket.name).versioning_configuration(on).send().await.unwrap();
+    let store = S3Store(std::sync::Arc::new(bucket));
+    let one = store.put(&key(), Bytes::from_static(b"one"), PutOptions::default()).await.unwrap().version;
+    let two = store.put(&key(), Bytes::from_static(b"two"), PutOptions::default()).await.unwrap().version;
+    store.delete(&key(), DeleteOptions::default()).await.unwrap();
+    for (version, expected) in [(&one, "one"), (&two, "two")] {
+        let options = GetOptions { version: Some(version.clone()), ..GetOptions::default() };
+        assert_eq!(store.get(&key(), options).await.unwrap().bytes().await.unwrap(), expected);
+        let meta = store.head(&key(), HeadOptions { version: Some(version.clone()) }).await.unwrap();
+        assert_eq!(&meta.version, version);
+    }
+    let current = store.get(&key(), GetOptions::default()).await.unwrap_err();
+    assert_eq!(current.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn stale_uploads_are_removed_and_young_ones_are_not() {
+    let Some((bucket, client)) = on_localstack("stale").await else { return };
+    let store = S3Store(std::sync::Arc::new(bucket));
+    // Not every key: LocalStack lists keys of uploads as they are and says that they are encoded.
+    for name in ["a b", "a/ü"] {
+        let create = client.create_multipart_upload().bucket(&store.0.name).key(name);
+        create.send().await.unwrap();
+    }
+    assert_eq!(store.abort_stale_uploads(Duration::from_secs(3600)).await.unwrap().aborted, 0);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(store.abort_stale_uploads(Duration::ZERO).await.unwrap().aborted, 2);
+    let uploads = client.list_multipart_uploads().bucket(&store.0.name).send().await.unwrap();
+    assert!(uploads.uploads().is_empty());
+}
+
+#[tokio::test]
+async fn a_bucket_of_no_possible_name_is_a_setting_to_correct() {
+    let server = Scripted::start([]).await;
+    let mut config = server.config();
+    config.aws.s3_endpoint = None;
+    config.aws.bucket = "arn:aws:s3:nonsense".to_owned();
+    let store = S3Store::with_connection(&config, Connection::new(&config).unwrap().with_made_up_credentials());
+    let error = store.head(&key(), HeadOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error:?}");
 }
