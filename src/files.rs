@@ -45,10 +45,13 @@ pub(crate) async fn open(path: &Path) -> Result<(FileReader, u64)> {
     Ok((FileReader { file: Some(file), reading: None, piece: Bytes::new() }, size))
 }
 
+/// A read under way, which gives the file back.
+type Reading = tokio::task::JoinHandle<io::Result<(std::fs::File, Vec<u8>)>>;
+
 /// Reads a file in large pieces on blocking threads.
 pub(crate) struct FileReader {
     file: Option<std::fs::File>,
-    reading: Option<tokio::task::JoinHandle<io::Result<(std::fs::File, Vec<u8>)>>>,
+    reading: Option<Reading>,
     piece: Bytes,
 }
 

@@ -37,6 +37,8 @@ mod files;
 pub mod formats;
 #[cfg(feature = "gcp")]
 pub mod gcp;
+#[cfg(feature = "gcp-emulator")]
+pub mod gcp_emulator;
 pub mod guide;
 mod id;
 pub mod job_runner;

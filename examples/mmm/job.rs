@@ -1,8 +1,10 @@
 //! The side of the job: what runs in the training container.
 
-use anycloud::formats::{CsvExt as _, ParquetExt as _};
+use anycloud::formats::csv::CsvExt as _;
+use anycloud::formats::parquet::{ParquetExt as _, ParquetWrite};
 use anycloud::object_store::ContentHeaders;
 use anycloud::{JobContext, ObjectKey, ObjectStoreExt as _, PutOptions, SecretName, SecretStoreExt as _, SecretValue};
+use futures_util::stream;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -83,7 +85,9 @@ async fn work(context: &JobContext) -> Result<(), Failure> {
     objects.put_json(&key("model.json")?, &model).await?;
     objects.put_json(&key("report.json")?, &report).await?;
     objects.put_csv(&key("weeks.csv")?, &weeks).await?;
-    objects.put_parquet(&key("channels.parquet")?, table::channels(&report)?, PutOptions::default()).await?;
+    let channels = table::channels(&report)?;
+    let (schema, batches) = (channels.schema(), stream::iter([Ok(channels)]));
+    objects.put_parquet(&key("channels.parquet")?, schema, batches, ParquetWrite::default()).await?;
     let headers = ContentHeaders::of_type("image/svg+xml");
     let svg = chart::draw(&report, &weeks)?.into();
     objects.put(&key("chart.svg")?, svg, PutOptions { headers, ..PutOptions::default() }).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anycloud::formats::parquet::RecordBatch;
-use arrow_array::{ArrayRef, Float64Array, StringArray};
+use anycloud::formats::parquet::arrow_array::{ArrayRef, Float64Array, StringArray};
 
 use crate::Failure;
 use crate::report::{ChannelResult, TrainingReport};

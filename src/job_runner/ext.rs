@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use super::{JobExecution, JobRunner};
 use crate::{Error, ErrorKind, ExecutionId, ObjectStoreExt as _, Result};
 
+/// Is told of every look at an execution. Must return quickly.
+pub type LookCallback = Arc<dyn Fn(&JobExecution) + Send + Sync>;
+
 /// How to wait for an execution. Take what is not said from `..Default::default()`.
 #[derive(Clone)]
 pub struct WaitOptions {
@@ -19,7 +22,7 @@ pub struct WaitOptions {
     /// How long to wait at most. Not the job's own limit: when it passes, the job goes on.
     pub deadline: Option<Duration>,
     /// Is told of every look.
-    pub on_look: Option<Arc<dyn Fn(&JobExecution) + Send + Sync>>,
+    pub on_look: Option<LookCallback>,
 }
 
 impl Default for WaitOptions {

@@ -14,7 +14,7 @@ mod submission;
 pub use context::JobContext;
 pub use contract::JobRunner;
 pub use execution::{JobExecution, JobState, TaskCounts};
-pub use ext::{JobRunnerExt, WaitOptions};
+pub use ext::{JobRunnerExt, LookCallback, WaitOptions};
 pub use options::{
     Capacity, JobCapabilities, JobRequest, ListExecutions, LogLine, LogMode, LogOptions, LogStream, Resources,
 };

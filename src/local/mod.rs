@@ -1,19 +1,38 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+mod error;
+mod file_operations;
+mod job_runner;
+mod object_store;
+mod secret_store;
+mod signed_url;
+
+use std::sync::Arc;
+
 use crate::cloud::Backends;
 use crate::config::LocalConfig;
-use crate::{Config, Error, ErrorKind, Result};
+use crate::{Config, ObjectStore, Result};
 
-/// Serves the signed URLs of the local object store.
-#[derive(Clone, Debug)]
-pub struct SignedUrlHandler {}
+pub use job_runner::{ProcessRunner, supervise_if_asked};
+pub use object_store::FileStore;
+pub use secret_store::FileSecretStore;
+pub use signed_url::{SignedUrlBody, SignedUrlHandler};
 
-impl SignedUrlHandler {
-    pub(crate) fn new(_config: &LocalConfig) -> Self {
-        Self {}
-    }
+/// The bucket that the settings describe.
+pub(crate) fn file_store(config: &LocalConfig) -> Arc<FileStore> {
+    let store = FileStore::new(&config.root, &config.bucket);
+    Arc::new(match &config.signed_url_base {
+        Some(base) => store.with_signed_url_base(base),
+        None => store,
+    })
 }
 
-pub(crate) fn connect(_config: &Config) -> Result<Backends> {
-    Err(Error::new(ErrorKind::Unsupported, "local.connect", "local", "not yet built"))
+pub(crate) fn connect(config: &Config) -> Result<Backends> {
+    let config = &config.local;
+    let objects: Arc<dyn ObjectStore> = file_store(config);
+    Ok(Backends {
+        secrets: Arc::new(FileSecretStore::new(&config.root)),
+        jobs: Arc::new(ProcessRunner::new(config, Arc::clone(&objects))),
+        objects,
+    })
 }

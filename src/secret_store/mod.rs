@@ -2,11 +2,13 @@
 //!
 //! [`SecretStore`] is what a provider implements; [`SecretStoreExt`] adds text, JSON fields and typed decoding.
 
+mod cache;
 mod contract;
 mod ext;
 mod options;
 mod value;
 
+pub use cache::{CacheOptions, CachedSecrets};
 pub use contract::SecretStore;
 pub use ext::SecretStoreExt;
 pub use options::{

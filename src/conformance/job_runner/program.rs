@@ -26,7 +26,7 @@ pub fn main(args: &[String]) -> ExitCode {
         ["exit", code] => ExitCode::from(code.parse::<u8>().expect("an exit code")),
         ["sleep"] => {
             say("ready");
-            runtime.block_on(tokio::time::sleep(Duration::from_secs(600)));
+            runtime.block_on(async { tokio::time::sleep(Duration::from_secs(600)).await });
             ExitCode::SUCCESS
         }
         ["trap"] => runtime.block_on(async {

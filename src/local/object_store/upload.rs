@@ -1,0 +1,115 @@
+//! Uploads in parts: one temporary file, into which every part goes at its own offset.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::call::{Call, blocking};
+use super::publish::publish;
+use super::record::Record;
+use super::temporary::Temporary;
+use super::{MAX_OBJECT_BYTES, RULES};
+use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::{ErrorKind, PutOptions, Result};
+
+/// The checksum and the length of each part that is written.
+type Parts = Arc<Mutex<Vec<Option<(Crc32c, u64)>>>>;
+
+pub(super) struct FileUpload {
+    call: Call,
+    options: PutOptions,
+    temporary: Arc<Temporary>,
+    parts: Parts,
+    size: u64,
+}
+
+impl FileUpload {
+    pub(super) fn new(call: Call, options: PutOptions, temporary: Temporary) -> Self {
+        Self { call, options, temporary: Arc::new(temporary), parts: Parts::default(), size: 0 }
+    }
+}
+
+impl fmt::Debug for FileUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileUpload").field("key", &self.call.key).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Upload for FileUpload {
+    fn rules(&self) -> PartRules {
+        RULES
+    }
+
+    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+        let call = Call { operation: "object_store.put_part", ..self.call.clone() };
+        let (temporary, parts) = (Arc::clone(&self.temporary), Arc::clone(&self.parts));
+        let offset = self.size;
+        self.size += part.len() as u64;
+        let number = {
+            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.push(None);
+            parts.len() - 1
+        };
+        let problem = if part.is_empty() {
+            Some((ErrorKind::InvalidInput, "a part holds at least one byte"))
+        } else if self.size > MAX_OBJECT_BYTES || number >= RULES.max_parts as usize {
+            Some((ErrorKind::TooLarge, "the object has too many bytes or parts"))
+        } else {
+            None
+        };
+        Box::pin(async move {
+            if let Some((kind, message)) = problem {
+                return Err(call.error(kind, message));
+            }
+            let subject = call.subject.clone();
+            blocking(call.operation, &subject, move || {
+                let written = temporary.bucket.operations.write_at(&temporary.file, &part, offset);
+                written.map_err(|source| call.io("the part could not be written", source))?;
+                let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+                parts[number] = Some((Crc32c::of(&part), part.len() as u64));
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
+        let Self { call, options, temporary, parts, size } = *self;
+        let call = Call { operation: "object_store.finish_upload", ..call };
+        let parts = std::mem::take(&mut *parts.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut actual = Crc32c(0);
+        for part in parts {
+            let Some((next, length)) = part else {
+                return Err(
+                    call.error(ErrorKind::InvalidInput, "a part was not written; the upload cannot be finished")
+                );
+            };
+            actual = actual.combine(next, length);
+        }
+        if actual != crc32c || options.crc32c.is_some_and(|expected| expected != actual) {
+            return Err(call.error(ErrorKind::Corrupt, "the parts do not match the checksum of the whole"));
+        }
+        let subject = call.subject.clone();
+        blocking(call.operation, &subject, move || {
+            let record = Record::new(&call.key, size, actual, &options);
+            let completed = temporary.complete(&record);
+            completed.map_err(|source| call.io("the object could not be written", source))?;
+            publish(&call, &temporary, &record, &options.mode)
+        })
+        .await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let Self { call, temporary, .. } = *self;
+        let call = Call { operation: "object_store.abort_upload", ..call };
+        let subject = call.subject.clone();
+        blocking(call.operation, &subject, move || {
+            temporary.remove().map_err(|source| call.io("the parts could not be removed", source))
+        })
+        .await
+    }
+}
