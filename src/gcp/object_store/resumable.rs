@@ -124,26 +124,24 @@ impl GcsUpload {
         })
     }
 
-    fn cancel(bucket: Arc<Bucket>, session: Arc<str>, subject: String) -> impl Future<Output = Result<()>> + Send {
-        async move {
-            let call = reading(ABORT, &subject, PERMISSION);
-            let request = Request::new(Method::DELETE, session.to_string());
-            bucket
-                .connection
-                .retrier()
-                .run(ABORT, &subject, Safety::Read, |_| {
-                    let (bucket, request) = (&bucket, request.clone());
-                    async move {
-                        let answer = bucket.send(call, request).await?;
-                        // 499 is the documented answer; what is not there needs no cancelling.
-                        match answer.status {
-                            200..300 | 404 | 410 | 499 => Ok(()),
-                            _ => Err(classify(call, answer).await),
-                        }
+    async fn cancel(bucket: Arc<Bucket>, session: Arc<str>, subject: String) -> Result<()> {
+        let call = reading(ABORT, &subject, PERMISSION);
+        let request = Request::new(Method::DELETE, session.to_string());
+        bucket
+            .connection
+            .retrier()
+            .run(ABORT, &subject, Safety::Read, |_| {
+                let (bucket, request) = (&bucket, request.clone());
+                async move {
+                    let answer = bucket.send(call, request).await?;
+                    // 499 is the documented answer; what is not there needs no cancelling.
+                    match answer.status {
+                        200..300 | 404 | 410 | 499 => Ok(()),
+                        _ => Err(classify(call, answer).await),
                     }
-                })
-                .await
-        }
+                }
+            })
+            .await
     }
 }
 
