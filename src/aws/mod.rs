@@ -1,8 +1,27 @@
 //! Amazon Web Services: S3, Secrets Manager and ECS on Fargate.
 
-use crate::cloud::Backends;
-use crate::{Config, Error, ErrorKind, Result};
+mod account;
+mod connection;
+mod error;
+mod job_runner;
+mod object_store;
+mod secret_store;
 
-pub(crate) fn connect(_config: &Config) -> Result<Backends> {
-    Err(Error::new(ErrorKind::Unsupported, "aws.connect", "aws", "not yet built"))
+use std::sync::Arc;
+
+pub use job_runner::EcsRunner;
+pub use object_store::S3Store;
+pub use secret_store::SecretsManagerStore;
+
+use crate::cloud::Backends;
+use crate::{Config, ObjectStore, Result};
+
+pub(crate) fn connect(config: &Config) -> Result<Backends> {
+    let connection = connection::Connection::new(config)?;
+    let objects: Arc<dyn ObjectStore> = Arc::new(S3Store::with_connection(config, connection.clone()));
+    Ok(Backends {
+        jobs: Arc::new(EcsRunner::with_connection(config, connection.clone(), objects.clone())),
+        secrets: Arc::new(SecretsManagerStore::with_connection(connection)),
+        objects,
+    })
 }
