@@ -5,6 +5,8 @@ mod connection;
 mod error;
 mod job_runner;
 mod object_store;
+#[cfg(test)]
+mod scripted;
 mod secret_store;
 
 use std::sync::Arc;

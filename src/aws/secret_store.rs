@@ -35,9 +35,9 @@ use crate::{
 /// one gets `AWSPENDING`; aliases are staging labels of the caller's own. A value is stored as `SecretString` if it
 /// is UTF-8 and as `SecretBinary` otherwise, and read from either. Labels are tags.
 ///
-/// A conditional put stores its version under the label `anycloud-staged` and then moves `AWSCURRENT` away from the
-/// expected version, which Secrets Manager refuses if it is not there. A put that loses leaves a version without
-/// label behind, which Secrets Manager removes in time.
+/// A conditional put stores its version under a label of its own, `anycloud-…`, and then moves `AWSCURRENT` away from
+/// the expected version, which Secrets Manager refuses if it is not there. A put that loses leaves a version without
+/// label behind, which Secrets Manager removes in time. At most about fifteen can be under way for one secret at once.
 ///
 /// Permissions, all `secretsmanager:`: `GetSecretValue` (reads, and puts that compare with the current value),
 /// `CreateSecret` and `TagResource`, `PutSecretValue`, `UpdateSecretVersionStage` (conditional puts, promotion,

@@ -30,6 +30,7 @@ pub(super) const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     past_versions: None,
     stored_crc32c: true,
     parallel_parts: true,
+    parallel_ranges: true,
     sign_content_length: true,
     sign_create_only: true,
     max_object_bytes: MAX_PARTS as u64 * MAX_PUT_BYTES,

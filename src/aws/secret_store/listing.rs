@@ -4,7 +4,7 @@ use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntr
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::failure::time;
-use super::stages::{CURRENT, is_alias};
+use super::stages::{CURRENT, PREVIOUS, is_alias};
 use super::vault::{Request, Vault};
 use crate::retry::Safety;
 use crate::secret_store::{ListSecrets, SecretMeta, SecretState, SecretVersion, SecretVersionState};
@@ -84,6 +84,7 @@ impl Vault {
     pub(super) async fn all_versions(&self, operation: &'static str, name: &SecretName) -> Result<Vec<SecretVersion>> {
         let request = Request::read(operation, name, "secretsmanager:ListSecretVersionIds");
         let mut found = Vec::new();
+        let mut ranks = std::collections::HashMap::new();
         let mut token: Option<String> = None;
         loop {
             let sent = self
@@ -104,11 +105,13 @@ impl Vault {
             for version in answer.versions() {
                 let Some(id) = version.version_id() else { continue };
                 let stages = version.version_stages();
+                let has = |label: &str| stages.iter().any(|stage| stage == label);
+                ranks.insert(id.to_owned(), (has(CURRENT), has(PREVIOUS), ranks.len()));
                 let alias = |stage: &String| SecretAlias::new(stage.as_str()).ok().filter(|_| is_alias(stage));
                 found.push(SecretVersion {
                     id: SecretVersionId::new(id)?,
                     state: SecretVersionState::Enabled,
-                    current: stages.iter().any(|stage| stage == CURRENT),
+                    current: has(CURRENT),
                     aliases: stages.iter().filter_map(alias).collect(),
                     created: version.created_date().and_then(time),
                 });
@@ -119,8 +122,8 @@ impl Vault {
                 next => token = next,
             }
         }
-        // Times are told to the second at best; the current one is put first among its like.
-        found.sort_by(|one, other| (other.created, other.current).cmp(&(one.created, one.current)));
+        // Versions of the same moment are told apart by their labels.
+        found.sort_by_cached_key(|version| std::cmp::Reverse((version.created, ranks.get(version.id.as_str()).copied())));
         Ok(found)
     }
 }

@@ -2,7 +2,7 @@ use aws_sdk_secretsmanager::types::{ReplicaRegionType, Tag};
 use aws_smithy_types::Blob;
 
 use super::failure::is_invalid_request;
-use super::stages::{CURRENT, PENDING, STAGED};
+use super::stages::{CURRENT, PENDING, label_of};
 use super::vault::{Request, Vault};
 use crate::secret_store::{CreateSecretOptions, PutSecretOptions, PutSecretResult, Secret, SecretStage};
 use crate::{Error, ErrorKind, Result, SecretName, SecretValue, SecretVersionId, VersionSelector, WriteId};
@@ -40,6 +40,7 @@ impl Vault {
         value: &SecretValue,
         options: &CreateSecretOptions,
     ) -> Result<SecretVersionId> {
+        value.check(operation, name)?;
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
         let tags: Vec<Tag> =
             options.labels.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
@@ -97,6 +98,7 @@ impl Vault {
         value: &SecretValue,
         options: PutSecretOptions,
     ) -> Result<PutSecretResult> {
+        value.check(OPERATION, name)?;
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
         let mut create = options.create.clone();
         create.write_id = Some(id.clone());
@@ -206,7 +208,28 @@ impl Vault {
         id: &WriteId,
         expected: &SecretVersionId,
     ) -> Result<PutSecretResult> {
-        let result = self.add(name, value, id, Some(STAGED)).await?;
+        let label = label_of(id);
+        let result = match self.add(name, value, id, Some(&label)).await {
+            Err(error) if error.kind() == ErrorKind::ResourceExhausted => {
+                self.sweep_labels(OPERATION, name).await?;
+                self.add(name, value, id, Some(&label)).await?
+            }
+            added => added?,
+        };
+        let moved = self.make_current(name, result, expected).await;
+        if !moved.as_ref().is_err_and(Error::is_indeterminate) {
+            // What stays is swept up when the labels run out.
+            let _ = self.move_stage(OPERATION, name, &label, None, Some(&version_of(id)?)).await;
+        }
+        moved
+    }
+
+    async fn make_current(
+        &self,
+        name: &SecretName,
+        result: PutSecretResult,
+        expected: &SecretVersionId,
+    ) -> Result<PutSecretResult> {
         let error = match self.move_stage(OPERATION, name, CURRENT, Some(&result.version), Some(expected)).await {
             Ok(()) => return Ok(result),
             Err(error) => error,

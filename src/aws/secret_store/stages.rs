@@ -1,12 +1,13 @@
 use super::vault::{Request, Vault};
-use crate::{Error, ErrorKind, Result, SecretAlias, SecretName, SecretVersionId};
+use crate::{Error, ErrorKind, Result, SecretAlias, SecretName, SecretVersionId, WriteId};
 
 pub(super) const CURRENT: &str = "AWSCURRENT";
 pub(super) const PREVIOUS: &str = "AWSPREVIOUS";
 pub(super) const PENDING: &str = "AWSPENDING";
-/// The label of a version between being stored and becoming current. Not `AWSPENDING`, which would look like a
-/// rotation that is under way.
-pub(super) const STAGED: &str = "anycloud-staged";
+/// How the labels begin that keep a version between being stored and becoming current. Not `AWSPENDING`, which would
+/// look like a rotation that is under way; and one for each write, so that writers at the same time do not take the
+/// label from one another.
+const OWN: &str = "anycloud-";
 
 const UPDATE: &str = "secretsmanager:UpdateSecretVersionStage";
 /// How often a label that others move at the same time is looked for again.
@@ -14,7 +15,12 @@ const ROUNDS: u32 = 5;
 
 /// Whether a staging label is the caller's own.
 pub(super) fn is_alias(stage: &str) -> bool {
-    !matches!(stage, CURRENT | PREVIOUS | PENDING | STAGED)
+    !matches!(stage, CURRENT | PREVIOUS | PENDING) && !stage.starts_with(OWN)
+}
+
+/// The label that keeps the version of this write.
+pub(super) fn label_of(id: &WriteId) -> String {
+    format!("{OWN}{id}")
 }
 
 impl Vault {
@@ -108,6 +114,20 @@ impl Vault {
         let conflict = || Error::new(ErrorKind::Conflict, operation, name, "");
         let error = last.unwrap_or_else(conflict).with_kind(ErrorKind::Conflict);
         Err(error.with_message("others kept moving the label"))
+    }
+
+    /// Takes away the labels that writers left behind which ended half-way: a secret has
+    /// [at most twenty](https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html). A version
+    /// that is about to become current does so without its label as well.
+    pub(super) async fn sweep_labels(&self, operation: &'static str, name: &SecretName) -> Result<()> {
+        let found = self.describe(operation, name).await?;
+        for (id, stages) in found.version_ids_to_stages().into_iter().flatten() {
+            let id = SecretVersionId::new(id.as_str())?;
+            for stage in stages.iter().filter(|stage| stage.starts_with(OWN)) {
+                self.move_stage(operation, name, stage, None, Some(&id)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn lacks(&self, operation: &'static str, name: &SecretName, id: Option<&SecretVersionId>) -> Result<bool> {
