@@ -303,7 +303,8 @@ fn details(task: &Task, observed: &[Observation]) -> BTreeMap<String, String> {
         ("capacityProvider", task.capacity_provider_name().map(str::to_owned)),
         ("exitCode", observed.first().and_then(|seen| seen.exit_code).map(|code| code.to_string())),
     ];
-    facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    let told = facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    told.filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Which of several endings speaks for all: what nobody but the job is answerable for comes last.
