@@ -20,6 +20,7 @@ async fn main() -> Result<()> {
     let request = JobRequest { args: Some(vec!["work".to_owned()]), ..JobRequest::with_payload(&[1, 2, 39])? };
     let execution = cloud.jobs().run(&name, request).await?;
     let execution = cloud.jobs().wait(&execution.id, WaitOptions::default()).await?;
+    assert!(execution.state.outcome().is_some_and(|outcome| outcome.is_success()), "{execution:?}");
     println!("{} {}: {}", execution.id, execution.state, cloud.jobs().result::<u32>(&execution).await?);
     Ok(())
 }

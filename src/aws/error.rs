@@ -179,8 +179,8 @@ fn of_dispatch(error: &(dyn StdError + 'static)) -> Verdict {
         if unconnected || cause.is::<ResolveDnsError>() {
             return definite(ErrorKind::Unavailable, "the endpoint could not be reached");
         }
-        // The type is the SDK's own secret; such a bucket or region never gets as far as an address.
-        if cause.to_string().contains("failed to resolve endpoint") || cause.to_string().starts_with("Invalid region") {
+        // The type is in a crate of the SDK's insides; such a bucket or region never gets as far as an address.
+        if format!("{cause:?}").starts_with("ResolveEndpointError") {
             return definite(ErrorKind::InvalidConfig, "the bucket or region gives no valid address");
         }
     }

@@ -1,6 +1,7 @@
 //! Jobs as ECS tasks on Fargate.
 
 mod definition;
+mod end;
 mod failure;
 mod handle;
 mod list;

@@ -101,8 +101,7 @@ impl Copy<'_> {
                 let request = request.clone();
                 async {
                     let sent = request.send().await;
-                    let answer =
-                        sent.map_err(|error| bucket.error(error, changing(OPERATION, subject, PERMISSION)))?;
+                    let answer = sent.map_err(|error| bucket.error(error, changing(OPERATION, subject, PERMISSION)))?;
                     // The status came before the work was done; without an ETag the body does not say that it was.
                     match answer.copy_object_result().and_then(|result| result.e_tag()) {
                         Some(_) => Ok(answer),

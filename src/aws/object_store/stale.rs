@@ -53,7 +53,8 @@ impl Bucket {
             if !page.is_truncated().unwrap_or(false) {
                 return Ok(done);
             }
-            let next = (page.next_key_marker().map(decode).transpose()?, page.next_upload_id_marker().map(str::to_owned));
+            let next =
+                (page.next_key_marker().map(decode).transpose()?, page.next_upload_id_marker().map(str::to_owned));
             if next == (key_marker, id_marker) {
                 let message = "the listing goes on, and does not say where";
                 return Err(Error::new(ErrorKind::Internal, OPERATION, subject, message));

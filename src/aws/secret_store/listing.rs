@@ -123,7 +123,9 @@ impl Vault {
             }
         }
         // Versions of the same moment are told apart by their labels.
-        found.sort_by_cached_key(|version| std::cmp::Reverse((version.created, ranks.get(version.id.as_str()).copied())));
+        found.sort_by_cached_key(|version| {
+            std::cmp::Reverse((version.created, ranks.get(version.id.as_str()).copied()))
+        });
         Ok(found)
     }
 }

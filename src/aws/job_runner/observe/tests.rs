@@ -108,6 +108,8 @@ fn every_recorded_ending_has_its_outcome() {
             "",
             JobOutcome::Interrupted,
         ),
+        row("spot by its code alone", API, "SpotInterruption", "", Some(143), "", JobOutcome::Interrupted),
+        row("host retired", API, "InfrastructureHealth", "", None, "", JobOutcome::Interrupted),
         row("work done before the host went", API, "TerminationNotice", "", Some(0), "", JobOutcome::Succeeded),
         row(
             "host gone",

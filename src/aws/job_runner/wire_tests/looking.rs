@@ -51,10 +51,18 @@ async fn a_task_that_is_missing_after_its_start_is_pending_and_one_that_vanishes
 #[tokio::test(start_paused = true)]
 async fn a_task_that_stays_missing_is_lost_after_the_grace() {
     let ecs = looked_at(|_, asked, _| missing(asked));
-    let runner = ecs.runner(&Arc::default(), |_| {});
+    let shelf = Arc::new(Shelf::default());
+    let runner = ecs.runner(&shelf, |_| {});
     let execution = started(&runner, keyed("k")).await;
     tokio::time::advance(Duration::from_secs(290)).await;
     assert_eq!(runner.get(&execution.id).await.unwrap().state, JobState::Pending);
+    // Another process, which did not see it start, goes by the record.
+    assert_eq!(ecs.runner(&shelf, |_| {}).get(&execution.id).await.unwrap().state, JobState::Pending);
+    shelf.change(|record| record["created"] = json!(0));
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let lost = JobState::Finished(JobOutcome::Lost);
+    assert_eq!(runner.get(&execution.id).await.unwrap().state, lost);
+    assert_eq!(ecs.runner(&shelf, |_| {}).get(&execution.id).await.unwrap().state, lost);
 }
 
 #[tokio::test(start_paused = true)]

@@ -184,6 +184,15 @@ impl Shelf {
         keys.sort_unstable();
         keys
     }
+
+    /// Changes every record.
+    pub(super) fn change(&self, change: impl Fn(&mut Value)) {
+        for (_, bytes) in self.objects.lock().unwrap().values_mut() {
+            let mut record = serde_json::from_slice(bytes).unwrap();
+            change(&mut record);
+            *bytes = record.to_string().into();
+        }
+    }
 }
 
 fn refused<T>(kind: ErrorKind, key: &ObjectKey) -> Result<T> {

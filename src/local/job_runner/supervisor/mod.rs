@@ -34,7 +34,7 @@ pub(super) fn can_be_this_program() -> bool {
     THIS_PROGRAM.load(Ordering::Relaxed)
 }
 
-/// Makes this program its own supervisor of local jobs: to be called first thing in `main`.
+/// Makes this program its own supervisor of local jobs: to be called first thing in `main`, inside or outside a runtime.
 ///
 /// It returns at once, unless the job runner of the `local` provider has started this process to look after an
 /// execution: then it does that and ends the process. A program that does not call it needs the program
@@ -63,14 +63,24 @@ pub fn supervise_if_asked() {
 }
 
 /// Closes whatever the caller had open without marking it as its own, so that neither this process nor a task keeps
-/// a connection or a lock of the caller's alive. Nothing of this process's own is open yet.
+/// a connection or a lock of the caller's alive. What this process has opened itself, such as the event queue of a
+/// runtime that `main` runs in, is marked, and stays open.
 fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let descriptors = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    // The listing's own is among them, and closed by the end of the listing.
     for descriptor in descriptors.filter(|descriptor| *descriptor > 2).collect::<Vec<_>>() {
-        let _ = nix::unistd::close(descriptor);
+        if !closes_on_exec(descriptor) {
+            let _ = nix::unistd::close(descriptor);
+        }
     }
+}
+
+/// Whether the descriptor cannot have been inherited; also if it is not open any more.
+fn closes_on_exec(descriptor: i32) -> bool {
+    const CLOSE_ON_EXEC: u32 = 0o2_000_000;
+    let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")) else { return true };
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & CLOSE_ON_EXEC != 0)
 }
 
 /// This program, also when its file has been replaced.
