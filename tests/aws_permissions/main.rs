@@ -9,6 +9,7 @@
 
 mod calls;
 mod gaps;
+mod guide;
 mod linter;
 mod moto;
 mod operations;
@@ -34,6 +35,7 @@ fn main() {
         trials.extend(enforced(policy));
     }
     trials.extend(linter::trials());
+    trials.push(guide::trial());
     libtest_mimic::run(&arguments, trials).exit();
 }
 
