@@ -14,7 +14,8 @@ mod tests {
     #[test]
     fn the_policies_in_the_guide_are_those_of_the_files() {
         let guide = include_str!("../docs/permissions.md");
-        for policy in [include_str!("../docs/iam/web-application.json"), include_str!("../docs/iam/training-task.json")] {
+        for policy in [include_str!("../docs/iam/web-application.json"), include_str!("../docs/iam/training-task.json")]
+        {
             assert!(guide.contains(&format!("```json\n{policy}```\n")), "the guide lacks this:\n{policy}");
         }
     }

@@ -110,7 +110,7 @@ pub(crate) fn make(scene: &Scene) {
             println!("{execution}");
             return;
         }
-        for operation in operations::ALL {
+        for operation in operations::all() {
             let end = match (operation.run)(&cloud, scene).await {
                 Ok(()) => End::Allowed,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => End::Denied(error.to_string()),

@@ -51,7 +51,9 @@ fn planted(program: &str) -> Result<(), Failed> {
         assert!(sound.contains(part), "the policy has no {part}");
         let found = findings(program, &sound.replace(part, fault));
         if !found.iter().any(|finding| finding["issue"] == expected) {
-            return Err(Failed::from(format!("{fault} for {part} should be {expected}, and this was found: {found:?}")));
+            return Err(Failed::from(format!(
+                "{fault} for {part} should be {expected}, and this was found: {found:?}"
+            )));
         }
     }
     Ok(())
@@ -65,8 +67,14 @@ fn findings(program: &str, policy: &str) -> Vec<Value> {
         .expect("parliament can be started");
     // It ends with 1 where it finds anything.
     let text = String::from_utf8_lossy(&output.stdout);
-    let findings: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a finding is JSON")).collect();
-    assert_eq!(output.status.code(), Some(i32::from(!findings.is_empty())), "{}", String::from_utf8_lossy(&output.stderr));
+    let findings: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a finding is JSON")).collect();
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(!findings.is_empty())),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let accepted = |finding: &Value| {
         ACCEPTED.iter().any(|(issue, action)| finding["issue"] == *issue && finding["detail"] == json!([action]))
     };

@@ -89,7 +89,7 @@ fn judge(
     let ends = moto.with_only(&policy.for_moto(&scene, keep), &scene);
     let given: BTreeSet<String> = policy.actions().into_iter().filter(|action| !removed.contains(action)).collect();
     let mut wrong = Vec::new();
-    for operation in operations::ALL {
+    for operation in operations::all() {
         let end = ends.get(operation.name).cloned().unwrap_or(End::Failed("it was not run".to_owned()));
         if let Some(problem) = disagreement(policy, operation, &given, removed, &end) {
             wrong.push(format!("{}: {problem}", operation.name));

@@ -44,7 +44,8 @@ impl Moto {
         self.send("s3", "POST", &format!("/{name}/stale?uploads"), &[], "");
         self.logs("CreateLogGroup", &json!({ "logGroupName": name }));
         let subnets = self.query("ec2", "2016-11-15", &[("Action", "DescribeSubnets")]);
-        let network = json!({ "awsvpcConfiguration": { "subnets": [between(&subnets, "subnetId")], "securityGroups": [] } });
+        let network =
+            json!({ "awsvpcConfiguration": { "subnets": [between(&subnets, "subnetId")], "securityGroups": [] } });
         self.ecs("CreateCluster", &json!({ "clusterName": name }));
         self.ecs(
             "RegisterTaskDefinition",

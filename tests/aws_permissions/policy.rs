@@ -14,11 +14,8 @@ pub(crate) struct Policy {
     operations: Option<&'static [&'static str]>,
 }
 
-pub(crate) const WEB_APPLICATION: Policy = Policy {
-    name: "web_application",
-    text: include_str!("../../docs/iam/web-application.json"),
-    operations: None,
-};
+pub(crate) const WEB_APPLICATION: Policy =
+    Policy { name: "web_application", text: include_str!("../../docs/iam/web-application.json"), operations: None };
 
 /// A job reads its payload, data and secrets, and writes checkpoints and its result, of any size.
 pub(crate) const TRAINING_TASK: Policy = Policy {
