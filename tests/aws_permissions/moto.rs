@@ -14,17 +14,21 @@ use super::policy::{ACCOUNT, REGION};
 /// So many calls that no test makes them: enforcement is off.
 const NEVER: &str = "1000000000";
 
+/// Tasks, as moto's state manager calls them.
+const TASK: &str = "ecs::task";
+
 /// A moto server.
 pub(crate) struct Moto {
     address: String,
 }
 
-/// Turns enforcement off again, whatever happens.
+/// Puts the server's settings back, whatever happens.
 struct Enforced<'a>(&'a Moto);
 
 impl Drop for Enforced<'_> {
     fn drop(&mut self) {
         self.0.send("", "POST", "/moto-api/reset-auth", &[("content-type", "text/plain")], NEVER);
+        self.0.state_manager("unset-transition", &json!({ "model_name": TASK }));
     }
 }
 
@@ -67,6 +71,9 @@ impl Moto {
             "networkConfiguration": network,
         });
         self.ecs("CreateService", &service);
+        // Looked at some times, a task would have ended, and there would be nothing left to stop.
+        let still = json!({ "model_name": TASK, "transition": { "progression": "manual", "times": 1000 } });
+        self.state_manager("set-transition", &still);
         let prepared = calls::in_process(Mode::Prepare, &scene, ("operator", "operator"));
         scene.execution = prepared.trim().to_owned();
         let task = scene.execution.rsplit(['/', '.', ',', ':']).next().unwrap_or_default();
@@ -83,10 +90,15 @@ impl Moto {
         iam(&[("Action", "PutUserPolicy"), ("UserName", user), ("PolicyName", "only"), ("PolicyDocument", &policy)]);
         let key = iam(&[("Action", "CreateAccessKey"), ("UserName", user)]);
         let key = (between(&key, "AccessKeyId"), between(&key, "SecretAccessKey"));
-        self.send("", "POST", "/moto-api/reset-auth", &[("content-type", "text/plain")], "0");
         let _enforced = Enforced(self);
+        self.send("", "POST", "/moto-api/reset-auth", &[("content-type", "text/plain")], "0");
         let ends = calls::in_process(Mode::Run, scene, (&key.0, &key.1));
         ends.lines().map(|line| serde_json::from_str(line).expect("an end is JSON")).collect()
+    }
+
+    fn state_manager(&self, operation: &str, body: &Value) {
+        let path = format!("/moto-api/state-manager/{operation}");
+        self.send("", "POST", &path, &[("content-type", "application/json")], &body.to_string());
     }
 
     fn ecs(&self, operation: &str, body: &Value) {

@@ -1,8 +1,12 @@
 use anycloud::job_runner::{ListExecutions, LogOptions};
 use anycloud::{IdempotencyKey, JobRequest};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 use super::{KEY, Operation, labels};
+
+/// More than fits into the environment of a task.
+const LARGE: usize = 64 << 10;
 
 pub(super) const ALL: &[Operation] = &[
     Operation {
@@ -13,12 +17,21 @@ pub(super) const ALL: &[Operation] = &[
             "ecs:RunTask",
             "ecs:TagResource",
             "iam:PassRole",
-            "s3:PutObject",
         ],
         run: |cloud, scene| {
             Box::pin(async {
                 let request = JobRequest { labels: labels(), ..JobRequest::with_payload(&"payload")? };
                 cloud.jobs().run(&scene.job(), request).await.map(drop)
+            })
+        },
+    },
+    Operation {
+        name: "job_runner.run with a large payload",
+        needs: &["s3:PutObject", "ecs:DescribeTaskDefinition", "ecs:DescribeServices", "ecs:RunTask", "iam:PassRole"],
+        run: |cloud, scene| {
+            Box::pin(async {
+                let payload = Some(Bytes::from(vec![b'x'; LARGE]));
+                cloud.jobs().run(&scene.job(), JobRequest { payload, ..Default::default() }).await.map(drop)
             })
         },
     },
