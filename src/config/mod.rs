@@ -228,7 +228,8 @@ fn undecodable(variables: impl Iterator<Item = (OsString, OsString)>) -> Problem
     problems
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 

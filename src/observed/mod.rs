@@ -3,7 +3,8 @@
 mod job_runner;
 mod object_store;
 mod secret_store;
-#[cfg(all(test, feature = "local"))]
+#[cfg(test)]
+#[cfg(feature = "local")]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -17,9 +17,16 @@ use crate::{
     SecretName, SecretStoreExt as _, VersionSelector,
 };
 
-/// The fields of every span, by the order in which they were made; and all text of spans and events.
+/// What was told to the subscriber.
+#[derive(Debug, Default)]
+struct Told {
+    /// The fields of every span, in the order in which they were made.
+    spans: Vec<BTreeMap<String, String>>,
+    events: String,
+}
+
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<(Vec<BTreeMap<String, String>>, String)>>);
+struct Spans(Arc<Mutex<Told>>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 
@@ -38,20 +45,20 @@ impl Subscriber for Spans {
         let mut fields = BTreeMap::new();
         attributes.record(&mut Fields(&mut fields));
         let mut inner = self.0.lock().unwrap();
-        inner.0.push(fields);
-        Id::from_u64(inner.0.len() as u64)
+        inner.spans.push(fields);
+        Id::from_u64(inner.spans.len() as u64)
     }
 
     fn record(&self, span: &Id, values: &Record<'_>) {
         let mut inner = self.0.lock().unwrap();
         let at = span.into_u64() as usize - 1;
-        values.record(&mut Fields(&mut inner.0[at]));
+        values.record(&mut Fields(&mut inner.spans[at]));
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut fields = BTreeMap::new();
         event.record(&mut Fields(&mut fields));
-        writeln!(self.0.lock().unwrap().1, "{fields:?}").unwrap();
+        writeln!(self.0.lock().unwrap().events, "{fields:?}").unwrap();
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
@@ -63,7 +70,7 @@ impl Spans {
     /// What the spans of an operation say about how it ended.
     fn errors(&self, operation: &str) -> Vec<Option<String>> {
         let inner = self.0.lock().unwrap();
-        let of = inner.0.iter().filter(|fields| fields.get("otel.name").is_some_and(|name| name == operation));
+        let of = inner.spans.iter().filter(|fields| fields.get("otel.name").is_some_and(|name| name == operation));
         of.map(|fields| fields.get("error.type").cloned()).collect()
     }
 }
@@ -118,7 +125,7 @@ async fn every_operation_has_a_span_and_none_holds_what_is_secret() {
     let _ = jobs.run(&JobName::new("absent").unwrap(), request).await;
     jobs.find(&JobName::new("job").unwrap(), &IdempotencyKey::random(), 1).await.unwrap();
     let _ = jobs.get(&absent).await;
-    jobs.get_many(&[absent.clone()]).await;
+    jobs.get_many(std::slice::from_ref(&absent)).await;
     jobs.list(ListExecutions::default()).try_collect::<Vec<_>>().await.unwrap();
     let _ = jobs.cancel(&absent).await;
     let _ = jobs.logs(&absent, LogOptions::default()).try_collect::<Vec<_>>().await;
