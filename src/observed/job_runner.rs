@@ -68,10 +68,9 @@ impl JobRunner for Observed<Exchanging> {
         &self.inner.exchange
     }
 
-    async fn run(&self, job: &JobName, mut request: JobRequest) -> Result<JobExecution> {
+    async fn run(&self, job: &JobName, request: JobRequest) -> Result<JobExecution> {
         let call = async {
             self.check(job, &request)?;
-            request.idempotency_key.get_or_insert_with(IdempotencyKey::random);
             self.inner.runner.run(job, request).await
         };
         traced(self.span("job_runner.run", job.as_str()), call).await
