@@ -83,8 +83,8 @@ impl Retrier {
     pub(crate) fn for_body(&self, bytes: u64) -> Self {
         let mut retrier = self.clone();
         let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        retrier.policy.attempt_timeout += extra;
-        retrier.policy.call_timeout += extra;
+        retrier.policy.attempt_timeout = retrier.policy.attempt_timeout.saturating_add(extra);
+        retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
         retrier
     }
 
