@@ -40,8 +40,7 @@ pub mod gcp;
 #[cfg(feature = "gcp-emulator")]
 pub mod gcp_emulator;
 pub mod guide;
-#[cfg(feature = "_http")]
-#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "shared by providers that speak HTTP themselves"))]
+#[cfg(feature = "gcp")]
 mod http;
 mod id;
 pub mod job_runner;
