@@ -242,6 +242,13 @@ impl Error {
         self
     }
 
+    /// The same error with another sentence.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// The same error, raised on behalf of another operation and subject.
     #[must_use]
     pub fn with_operation(mut self, operation: &'static str, subject: impl fmt::Display) -> Self {

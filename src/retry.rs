@@ -44,6 +44,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The slowest connection that a transfer is waited for, in bytes a second, over all that travels at the same time.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 * 1024;
+
 /// Whether doing a call twice is the same as doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each provider feature uses some; without any there is no caller")]
@@ -73,6 +76,16 @@ impl Retrier {
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
+    }
+
+    /// The same policy and budget, with time for a body of so many bytes: large ones are not counted against the
+    /// time-outs, but still may not take for ever.
+    pub(crate) fn for_body(&self, bytes: u64) -> Self {
+        let mut retrier = self.clone();
+        let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
+        retrier.policy.attempt_timeout += extra;
+        retrier.policy.call_timeout += extra;
+        retrier
     }
 
     /// Makes a call, and again after failures that pass, until it succeeds or the policy says stop. `attempt` is told
