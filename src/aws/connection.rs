@@ -1,0 +1,236 @@
+//! What all services share: credentials, region, HTTP client, endpoints and the retry budget, made on first use.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_smithy_types::checksum_config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use tokio::sync::OnceCell;
+
+use crate::retry::Retrier;
+use crate::{Config, Error, ErrorKind, Result};
+
+/// How long to wait for a TCP connection: an endpoint that is there answers within a round trip or two.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The way to one account and region. Clones share everything, the retry budget included.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    region: Option<String>,
+    endpoints: Endpoints,
+    retrier: Retrier,
+    sdk: Arc<OnceCell<SdkConfig>>,
+    expiry: Arc<Mutex<Option<SystemTime>>>,
+    #[cfg(test)]
+    seams: Seams,
+}
+
+/// Other endpoints than the SDK's own, by service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    pub(crate) s3: Option<String>,
+    pub(crate) secrets_manager: Option<String>,
+    #[allow(dead_code, reason = "read by the job runner")]
+    pub(crate) ecs: Option<String>,
+    #[allow(dead_code, reason = "read by the job runner")]
+    pub(crate) sts: Option<String>,
+    #[allow(dead_code, reason = "read by the job runner")]
+    pub(crate) logs: Option<String>,
+}
+
+#[cfg(test)]
+#[derive(Clone, Default)]
+struct Seams {
+    credentials: Option<aws_credential_types::Credentials>,
+    http: Option<aws_smithy_runtime_api::client::http::SharedHttpClient>,
+}
+
+impl Connection {
+    /// A connection that is not made before it is used. Asks nobody anything.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a plain-HTTP endpoint on another host, unless the configuration allows it.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let aws = &config.aws;
+        let endpoint = |variable: &str, url: &Option<String>| match url {
+            Some(url) if !config.allow_http && !is_safe(url) => {
+                let message = format!(
+                    "{variable} is plain HTTP to another host: credentials would be readable on the way; use https, \
+                     or set ANYCLOUD_ALLOW_HTTP=true"
+                );
+                Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", url, message))
+            }
+            url => Ok(url.clone()),
+        };
+        let endpoints = Endpoints {
+            s3: endpoint("AWS_ENDPOINT_URL_S3", &aws.s3_endpoint)?,
+            secrets_manager: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER", &aws.secrets_manager_endpoint)?,
+            ecs: endpoint("AWS_ENDPOINT_URL_ECS", &aws.ecs_endpoint)?,
+            sts: endpoint("AWS_ENDPOINT_URL_STS", &aws.sts_endpoint)?,
+            logs: endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &aws.logs_endpoint)?,
+        };
+        Ok(Self {
+            region: aws.region.clone(),
+            endpoints,
+            retrier: Retrier::new(config.retry.clone()),
+            sdk: Arc::default(),
+            expiry: Arc::default(),
+            #[cfg(test)]
+            seams: Seams::default(),
+        })
+    }
+
+    /// The endpoints that the configuration names.
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// The one retry policy; the SDK's own is off.
+    pub(crate) fn retrier(&self) -> &Retrier {
+        &self.retrier
+    }
+
+    /// What service clients are built from. The first call reads the profile files and, where no region is
+    /// configured, may ask the instance metadata service; credentials are looked up by the first request.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if no region is to be found.
+    pub(crate) async fn sdk_config(&self) -> Result<&SdkConfig> {
+        self.sdk
+            .get_or_try_init(|| async {
+                let sdk = self.loader().load().await;
+                if sdk.region().is_none() {
+                    let message = "no region: set AWS_REGION, or `region` in the profile";
+                    return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
+                }
+                tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
+                let Some(inner) = sdk.credentials_provider() else { return Ok(sdk) };
+                let remembering = Remembering { inner, expiry: Arc::clone(&self.expiry) };
+                let provider = SharedCredentialsProvider::new(remembering);
+                Ok(sdk.into_builder().credentials_provider(provider).build())
+            })
+            .await
+    }
+
+    /// When the credentials end that the last signatures were made with, if they end and any were made.
+    pub(crate) fn credentials_expiry(&self) -> Option<SystemTime> {
+        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loader(&self) -> aws_config::ConfigLoader {
+        // Attempts and calls are timed by the retry policy, which knows how large a body is; bodies of answers are
+        // timed chunk by chunk where they are read. The SDK's own watch over streams ends slow uploads:
+        // https://github.com/awslabs/aws-sdk-rust/issues/1146
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            // Checksums are asked for call by call: by default the SDK adds its own, which breaks signed URLs:
+            // https://github.com/awslabs/aws-sdk-rust/issues/1240
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        #[cfg(test)]
+        {
+            if let Some(credentials) = &self.seams.credentials {
+                loader = loader.credentials_provider(credentials.clone());
+            }
+            if let Some(http) = &self.seams.http {
+                loader = loader.http_client(http.clone());
+            }
+        }
+        loader
+    }
+
+    /// With these credentials in place of the default chain's.
+    #[cfg(test)]
+    pub(crate) fn with_credentials(mut self, credentials: aws_credential_types::Credentials) -> Self {
+        self.seams.credentials = Some(credentials);
+        self
+    }
+
+    /// With made-up credentials in place of the default chain's.
+    #[cfg(test)]
+    pub(crate) fn with_made_up_credentials(self) -> Self {
+        self.with_credentials(aws_credential_types::Credentials::new("AKIDEXAMPLE", "made-up", None, None, "test"))
+    }
+
+    /// With another HTTP client than the SDK's own.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "a seam for the tests of every service")]
+    pub(crate) fn with_http_client(
+        mut self,
+        http: impl Into<aws_smithy_runtime_api::client::http::SharedHttpClient>,
+    ) -> Self {
+        self.seams.http = Some(http.into());
+        self
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("region", &self.region).field("endpoints", &self.endpoints).finish()
+    }
+}
+
+/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
+#[derive(Debug)]
+struct Remembering {
+    inner: SharedCredentialsProvider,
+    expiry: Arc<Mutex<Option<SystemTime>>>,
+}
+
+impl ProvideCredentials for Remembering {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.inner.provide_credentials().await?;
+            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
+            Ok(credentials)
+        })
+    }
+}
+
+/// Whether what goes to this address cannot be read on the way.
+fn is_safe(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    uri.scheme_str() == Some("https") || here
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(endpoint: &str) -> Config {
+        let mut config = Config::local("unused");
+        config.aws.s3_endpoint = Some(endpoint.to_owned());
+        config
+    }
+
+    #[test]
+    fn plain_http_to_another_host_needs_a_word() {
+        for endpoint in ["http://127.0.0.1:4566", "http://[::1]:1", "http://localhost:1", "https://minio.example"] {
+            assert!(Connection::new(&config(endpoint)).is_ok(), "{endpoint}");
+        }
+        for endpoint in ["http://minio.example", "http://10.0.0.1:9000", "http://localhost.example"] {
+            let error = Connection::new(&config(endpoint)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{endpoint}");
+            assert!(error.message().contains("AWS_ENDPOINT_URL_S3"), "{error}");
+            assert!(Connection::new(&Config { allow_http: true, ..config(endpoint) }).is_ok());
+        }
+    }
+}

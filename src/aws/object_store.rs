@@ -1,0 +1,113 @@
+//! Objects in one S3 bucket.
+//!
+//! Conditions are judged by S3 itself (`If-None-Match: *` and `If-Match` on PutObject, CompleteMultipartUpload,
+//! CopyObject and DeleteObject). Bodies travel with their CRC32C, which S3 verifies before it publishes and keeps; no
+//! SHA-256 is computed over them.
+
+mod bucket;
+mod condition;
+mod copy;
+mod delete;
+mod get;
+mod list;
+mod meta;
+mod multipart;
+mod put;
+mod sign;
+mod stale;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use self::bucket::Bucket;
+use super::connection::Connection;
+use crate::object_store::{
+    CopyOptions, DeleteOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities, ObjectMeta,
+    PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
+};
+use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
+
+/// One S3 bucket, or one of a service that speaks S3's protocol. Cheap to clone.
+///
+/// A [`Version`](crate::object_store::Version) is the ETag, which is the same for the same bytes written the same
+/// way; where the bucket keeps versions it also holds the version id, by which older states can be read. Listings
+/// tell the ETag alone.
+///
+/// Permissions: `s3:GetObject` (reads), `s3:GetObjectVersion` (reads of older versions), `s3:PutObject` (writes, signed
+/// uploads), `s3:DeleteObject`, `s3:ListBucket` (listings, and telling a missing object from a denial),
+/// `s3:AbortMultipartUpload` and `s3:ListBucketMultipartUploads` (cleaning up); `s3:GetObjectTagging` and
+/// `s3:PutObjectTagging` for copies of tagged objects. With a KMS key also `kms:GenerateDataKey` and `kms:Decrypt`.
+#[derive(Clone, Debug)]
+pub struct S3Store(Arc<Bucket>);
+
+impl S3Store {
+    /// The bucket that the configuration names. Asks nobody anything.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a plain-HTTP endpoint on another host, unless the configuration allows it.
+    pub fn new(config: &Config) -> Result<Self> {
+        Ok(Self::with_connection(config, Connection::new(config)?))
+    }
+
+    pub(crate) fn with_connection(config: &Config, connection: Connection) -> Self {
+        Self(Arc::new(Bucket::new(config, connection)))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    fn uri(&self, key: &ObjectKey) -> ObjectUri {
+        self.0.uri(key)
+    }
+
+    fn capabilities(&self) -> &ObjectCapabilities {
+        &bucket::CAPABILITIES
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
+        self.0.put(key, body, options).await
+    }
+
+    async fn start_upload(&self, key: &ObjectKey, options: PutOptions) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(multipart::S3Upload::start(Arc::clone(&self.0), key, options).await?))
+    }
+
+    async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
+        self.0.get(key, options).await
+    }
+
+    async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
+        self.0.head(key, options).await
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
+        list::entries(Arc::clone(&self.0), options)
+    }
+
+    async fn delete(&self, key: &ObjectKey, options: DeleteOptions) -> Result<()> {
+        self.0.delete(key, options).await
+    }
+
+    async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
+        self.0.delete_many(keys).await
+    }
+
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey, options: CopyOptions) -> Result<PutResult> {
+        copy::copy(&self.0, from, to, options).await
+    }
+
+    async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
+        self.0.sign(key, options).await
+    }
+
+    async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
+        self.0.abort_stale_uploads(older_than).await
+    }
+}

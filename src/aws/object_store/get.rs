@@ -1,0 +1,256 @@
+use std::ops::Range;
+use std::time::Duration;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::types::ChecksumMode;
+use tokio::time::timeout;
+
+use super::bucket::{Bucket, reading};
+use super::meta::{length, told};
+use super::version::state;
+use crate::object_store::{ByteStream, Crc32c, GetResult, HeadOptions, ObjectMeta};
+use crate::retry::Safety;
+use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result};
+
+const GET: &str = "object_store.get";
+const HEAD: &str = "object_store.head";
+
+/// Which state is read, and on which conditions, as S3 takes it.
+#[derive(Default)]
+struct Pin {
+    version_id: Option<String>,
+    if_match: Option<String>,
+    if_none_match: Option<String>,
+    /// `If-Match` stands for a version to read, so that its failure means that this version is gone.
+    pinned: bool,
+}
+
+impl Bucket {
+    pub(super) async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
+        let subject = self.uri(key).to_string();
+        let pin = self.pin(key, &options, &subject).await?;
+        let request = self
+            .client()
+            .await?
+            .get_object()
+            .bucket(&self.name)
+            .key(key.as_str())
+            .set_range(options.range.map(|range| range.to_header()))
+            .set_version_id(pin.version_id.clone())
+            .set_if_match(pin.if_match.clone())
+            .set_if_none_match(pin.if_none_match.clone());
+        let permission = if pin.version_id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
+        let sent = self
+            .connection
+            .retrier()
+            .run(GET, &subject, Safety::Read, |_| {
+                // Asked for by the bare header, so that the SDK does not check what is checked below.
+                let request = request.clone().customize().mutate_request(|request| {
+                    request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
+                });
+                async {
+                    let sent = request.send().await;
+                    sent.map_err(|error| self.error(error, reading(GET, &subject, permission)))
+                }
+            })
+            .await;
+        let output = match sent {
+            Ok(output) => output,
+            Err(error) => return Err(read_error(error, &pin)),
+        };
+        self.note_seen();
+        self.result(key, output, &options, subject)
+    }
+
+    fn result(
+        &self,
+        key: &ObjectKey,
+        mut output: GetObjectOutput,
+        options: &GetOptions,
+        subject: String,
+    ) -> Result<GetResult> {
+        let came = length(output.content_length(), GET, &subject)?;
+        let (range, size) = match output.content_range().map(parse_content_range) {
+            Some(Some((range, size))) if range.end - range.start == came => (range, size),
+            Some(_) => return Err(Error::new(ErrorKind::Internal, GET, subject, "the answer's range makes no sense")),
+            None => (0..came, came),
+        };
+        if let Some(asked) = options.range {
+            match asked.resolve(size) {
+                None => {
+                    let message = "the range starts at or past the end";
+                    return Err(Error::new(ErrorKind::RangeNotSatisfiable, GET, subject, message));
+                }
+                Some(expected) if expected != range => {
+                    let message = format!("bytes {expected:?} were asked for and {range:?} came");
+                    return Err(Error::new(ErrorKind::Internal, GET, subject, message));
+                }
+                Some(_) => {}
+            }
+        }
+        let body = std::mem::take(&mut output.body);
+        let meta = told!(key, size, output).into_meta();
+        let reading = Reading {
+            body,
+            left: came,
+            crc: Crc32c(0),
+            expected: meta.crc32c.filter(|_| came == size),
+            patience: self.connection.retrier().policy().attempt_timeout,
+            subject,
+        };
+        Ok(GetResult { meta, range, body: reading.into_stream() })
+    }
+
+    async fn pin(&self, key: &ObjectKey, options: &GetOptions, subject: &str) -> Result<Pin> {
+        let etag = |version| Ok::<_, Error>(state(version, GET, subject)?.etag);
+        let if_match = options.if_match.as_ref().map(etag).transpose()?;
+        let if_none_match = options.if_none_match.as_ref().map(etag).transpose()?;
+        let Some(version) = &options.version else {
+            return Ok(Pin { if_match, if_none_match, ..Pin::default() });
+        };
+        let version = state(version, GET, subject)?;
+        if if_match.is_some() || if_none_match.is_some() {
+            // The conditions are about the current version, which is another question than the one below.
+            let current = self.head(key, HeadOptions::default()).await?;
+            let current = state(&current.version, GET, subject)?.etag;
+            if if_match.is_some_and(|wanted| wanted != current) {
+                let message = "another version is current";
+                return Err(Error::new(ErrorKind::PreconditionFailed, GET, subject, message));
+            }
+            if if_none_match.is_some_and(|known| known == current) {
+                return Err(Error::new(ErrorKind::NotModified, GET, subject, "the copy is current"));
+            }
+        }
+        Ok(Pin { version_id: version.version_id, if_match: Some(version.etag), if_none_match: None, pinned: true })
+    }
+
+    pub(super) async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
+        let subject = self.uri(key).to_string();
+        let pin = match &options.version {
+            Some(version) => {
+                let version = state(version, HEAD, &subject)?;
+                Pin { version_id: version.version_id, if_match: Some(version.etag), pinned: true, ..Pin::default() }
+            }
+            None => Pin::default(),
+        };
+        let request = self
+            .client()
+            .await?
+            .head_object()
+            .bucket(&self.name)
+            .key(key.as_str())
+            .checksum_mode(ChecksumMode::Enabled)
+            .set_version_id(pin.version_id.clone())
+            .set_if_match(pin.if_match.clone());
+        let sent = self
+            .connection
+            .retrier()
+            .run(HEAD, &subject, Safety::Read, |_| {
+                let request = request.clone();
+                async {
+                    let sent = request.send().await;
+                    sent.map_err(|error| self.error(error, reading(HEAD, &subject, "s3:GetObject")))
+                }
+            })
+            .await;
+        match sent {
+            Ok(output) => {
+                self.note_seen();
+                let size = length(output.content_length(), HEAD, &subject)?;
+                Ok(told!(key, size, output).into_meta())
+            }
+            Err(error) => Err(self.explain_not_found(read_error(error, &pin)).await),
+        }
+    }
+}
+
+/// A failed read in the words of the contract.
+fn read_error(error: Error, pin: &Pin) -> Error {
+    match error.kind() {
+        ErrorKind::PreconditionFailed if pin.pinned => {
+            error.with_kind(ErrorKind::NotFound).with_message("this version is no longer kept")
+        }
+        // The version asked for is a deletion:
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html
+        ErrorKind::Unsupported if error.status() == Some(405) => {
+            error.with_kind(ErrorKind::NotFound).with_message("this version is the object's deletion")
+        }
+        // A version id of another bucket, or cut short.
+        ErrorKind::InvalidInput if pin.version_id.is_some() => {
+            error.with_kind(ErrorKind::NotFound).with_message("there is no such version")
+        }
+        ErrorKind::PermissionDenied => {
+            let message = format!("{} (without s3:ListBucket also for an object that is not there)", error.message());
+            error.with_message(message)
+        }
+        _ => error,
+    }
+}
+
+/// `bytes 2-5/10` as the range and the size of the whole.
+fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
+    (first <= last && last < size).then_some((first..last + 1, size))
+}
+
+/// A body on its way, counted and summed.
+struct Reading {
+    body: aws_sdk_s3::primitives::ByteStream,
+    left: u64,
+    crc: Crc32c,
+    expected: Option<Crc32c>,
+    patience: Duration,
+    subject: String,
+}
+
+impl Reading {
+    fn into_stream(self) -> ByteStream {
+        ByteStream::new(futures_util::stream::try_unfold(self, |mut reading| async move {
+            let fail = |kind, message: String| Error::new(kind, GET, &reading.subject, message);
+            let chunk = match timeout(reading.patience, reading.body.next()).await {
+                Err(_) => {
+                    let message = format!("no byte came for {} seconds", reading.patience.as_secs());
+                    return Err(fail(ErrorKind::Unavailable, message));
+                }
+                Ok(Some(Err(error))) => {
+                    let message = format!("the connection broke with {} bytes still to come", reading.left);
+                    return Err(fail(ErrorKind::Unavailable, message).with_source(error));
+                }
+                Ok(None) if reading.left > 0 => {
+                    let message = format!("the body ended with {} bytes still to come", reading.left);
+                    return Err(fail(ErrorKind::Unavailable, message));
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(chunk))) => chunk,
+            };
+            let Some(left) = reading.left.checked_sub(chunk.len() as u64) else {
+                return Err(fail(ErrorKind::Corrupt, "more bytes came than were announced".to_owned()));
+            };
+            if let Some(expected) = reading.expected {
+                reading.crc = reading.crc.append(&chunk);
+                // Judged before the last chunk is handed out: readers stop when they have all bytes.
+                if left == 0 && reading.crc != expected {
+                    let message = "the bytes that came do not match the stored checksum".to_owned();
+                    return Err(Error::new(ErrorKind::Corrupt, GET, &reading.subject, message));
+                }
+            }
+            reading.left = left;
+            Ok(Some((chunk, reading)))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_and_nonsense_is_not() {
+        assert_eq!(parse_content_range("bytes 2-5/10"), Some((2..6, 10)));
+        for text in ["bytes 5-2/10", "bytes 0-10/10", "bytes */10", "2-5/10", "bytes 0-1/*"] {
+            assert_eq!(parse_content_range(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,356 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES, changing, reading};
+use super::condition::{Condition, Write, judged};
+use super::meta::{Attributes, with_attributes};
+use super::version::version;
+use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::retry::Safety;
+use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
+
+const PUT: &str = "s3:PutObject";
+
+const RULES: PartRules = PartRules {
+    min_bytes: MIN_PART_BYTES,
+    multiple_of: 1,
+    max_bytes: MAX_PUT_BYTES,
+    max_parts: MAX_PARTS,
+    parallel: true,
+};
+
+/// A part that S3 has.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) etag: String,
+    pub(super) crc: Option<String>,
+    pub(super) bytes: u64,
+}
+
+/// An upload that S3 knows of. Dropped before it has ended, it is aborted as well as can be.
+pub(super) struct Multipart {
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) operation: &'static str,
+    pub(super) key: ObjectKey,
+    pub(super) upload_id: String,
+    pub(super) write_id: WriteId,
+    pub(super) mode: PutMode,
+    parts: Arc<Mutex<BTreeMap<i32, Part>>>,
+    ended: bool,
+}
+
+impl Multipart {
+    pub(super) async fn create(
+        bucket: Arc<Bucket>,
+        operation: &'static str,
+        key: &ObjectKey,
+        mode: PutMode,
+        write_id: WriteId,
+        attributes: &Attributes,
+        tagging: Option<String>,
+    ) -> Result<Self> {
+        let subject = bucket.uri(key).to_string();
+        Condition::of(&mode, operation, &subject)?;
+        let request = with_attributes!(bucket.client().await?.create_multipart_upload(), attributes)
+            .bucket(&bucket.name)
+            .key(key.as_str())
+            .set_tagging(tagging)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
+            .checksum_type(ChecksumType::FullObject);
+        // An upload whose id was lost is seen by nobody, and swept up with the stale ones.
+        let sent = bucket
+            .connection
+            .retrier()
+            .run(operation, &subject, Safety::Read, |_| {
+                let request = request.clone();
+                async { request.send().await.map_err(|error| bucket.error(error, reading(operation, &subject, PUT))) }
+            })
+            .await;
+        let Some(upload_id) = sent?.upload_id else {
+            return Err(Error::new(ErrorKind::Internal, operation, subject, "the answer names no upload"));
+        };
+        bucket.note_seen();
+        let key = key.clone();
+        Ok(Self { bucket, operation, key, upload_id, write_id, mode, parts: Arc::default(), ended: false })
+    }
+
+    pub(super) fn note(parts: &Mutex<BTreeMap<i32, Part>>, number: i32, part: Part) {
+        parts.lock().unwrap_or_else(PoisonError::into_inner).insert(number, part);
+    }
+
+    pub(super) fn parts(&self) -> &Arc<Mutex<BTreeMap<i32, Part>>> {
+        &self.parts
+    }
+
+    /// Publishes the parts if there are `count` of them.
+    pub(super) async fn complete(mut self, count: u32, crc: Option<Crc32c>) -> Result<PutResult> {
+        match self.try_complete(count, crc).await {
+            Ok(result) => {
+                self.ended = true;
+                Ok(result)
+            }
+            // It may be an object by now; if it is not, it is swept up with the stale ones.
+            Err(error) if error.is_indeterminate() => {
+                self.ended = true;
+                Err(error)
+            }
+            Err(error) => {
+                // The reason for stopping is what the caller is told; what stays is swept up with the stale ones.
+                let _ = self.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_complete(&self, count: u32, crc: Option<Crc32c>) -> Result<PutResult> {
+        let Self { bucket, operation, .. } = self;
+        let operation = *operation;
+        let subject = bucket.uri(&self.key).to_string();
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if parts.len() != count as usize {
+            let message = format!("{} of {count} parts were sent", parts.len());
+            return Err(Error::new(ErrorKind::InvalidInput, operation, subject, message));
+        }
+        let bytes: u64 = parts.values().map(|part| part.bytes).sum();
+        let completed = |(number, part): (i32, Part)| {
+            let completed = CompletedPart::builder().part_number(number).e_tag(part.etag);
+            completed.set_checksum_crc32_c(part.crc).build()
+        };
+        let completed = parts.into_iter().map(completed).collect();
+        let condition = Condition::of(&self.mode, operation, &subject)?;
+        let retrier = bucket.connection.retrier();
+        let deadline = Instant::now() + retrier.policy().call_timeout;
+        let request = bucket
+            .client()
+            .await?
+            .complete_multipart_upload()
+            .bucket(&bucket.name)
+            .key(self.key.as_str())
+            .upload_id(&self.upload_id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(completed)).build())
+            .checksum_type(ChecksumType::FullObject)
+            .set_checksum_crc32_c(crc.map(Crc32c::to_base64))
+            .mpu_object_size(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .set_if_none_match(condition.if_none_match)
+            .set_if_match(condition.if_match);
+        let sent = retrier
+            .run(operation, &subject, Safety::Repeatable, |_| {
+                let request = request.clone();
+                async {
+                    let answer = match request.send().await {
+                        Ok(answer) => answer,
+                        Err(error) => {
+                            let error = bucket.error(error, changing(operation, &subject, PUT));
+                            // After this answer the parts are of no more use, so that asking again cannot help:
+                            // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+                            return if error.kind() == ErrorKind::Conflict { Ok(Err(error)) } else { Err(error) };
+                        }
+                    };
+                    // The status came before the work was done; without an ETag the body does not say that it was.
+                    if answer.e_tag().is_none() {
+                        let message = "the answer broke off before it said whether the object was made";
+                        let lost = Error::new(ErrorKind::Unavailable, operation, &subject, message);
+                        return Err(lost.with_may_have_applied());
+                    }
+                    Ok(Ok(answer))
+                }
+            })
+            .await;
+        match sent {
+            Ok(Ok(answer)) => {
+                let etag = answer.e_tag().unwrap_or_default();
+                let stored = answer.checksum_crc32_c().and_then(Crc32c::from_base64);
+                Ok(PutResult {
+                    version: version(etag, answer.version_id()),
+                    write_id: self.write_id.clone(),
+                    crc32c: stored.or(crc),
+                })
+            }
+            Ok(Err(conflict)) => {
+                let message = "another writer changed the object during the upload, and S3 wants all parts again";
+                Err(conflict.with_message(message).with_write_id(self.write_id.clone()))
+            }
+            Err(error) if !error.may_have_applied() => Err(refused(&self.mode, error)),
+            Err(error) => {
+                let write = Write { operation, key: &self.key, mode: &self.mode, id: &self.write_id, deadline };
+                let meta = bucket.settle(write, error).await?;
+                Ok(PutResult { version: meta.version, write_id: self.write_id.clone(), crc32c: meta.crc32c.or(crc) })
+            }
+        }
+    }
+
+    pub(super) async fn abort(mut self) -> Result<()> {
+        // Whatever comes, it is not tried again by the drop.
+        self.ended = true;
+        abort(&self.bucket, self.operation, &self.key, &self.upload_id).await
+    }
+}
+
+fn refused(mode: &PutMode, error: Error) -> Error {
+    match error.code() {
+        // Not a missing object, which for `If-Match` has the same status.
+        Some("NoSuchUpload") => error.with_kind(ErrorKind::NotFound).with_message("the upload has been aborted"),
+        _ => judged(mode, error),
+    }
+}
+
+impl Drop for Multipart {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (bucket, key) = (Arc::clone(&self.bucket), self.key.clone());
+            let (operation, upload_id) = (self.operation, std::mem::take(&mut self.upload_id));
+            runtime.spawn(async move {
+                if let Err(error) = abort(&bucket, operation, &key, &upload_id).await {
+                    tracing::debug!(kind = %error.kind(), "a dropped upload was not removed");
+                }
+            });
+        }
+    }
+}
+
+/// Removes an upload and its parts. One that is gone already is as good.
+pub(super) async fn abort(bucket: &Bucket, operation: &'static str, key: &ObjectKey, upload_id: &str) -> Result<()> {
+    let subject = bucket.uri(key).to_string();
+    let request = bucket.client().await?.abort_multipart_upload();
+    let request = request.bucket(&bucket.name).key(key.as_str()).upload_id(upload_id);
+    let sent = bucket
+        .connection
+        .retrier()
+        .run(operation, &subject, Safety::Repeatable, |_| {
+            let request = request.clone();
+            let call = changing(operation, &subject, "s3:AbortMultipartUpload");
+            async move { request.send().await.map_err(|error| bucket.error(error, call)) }
+        })
+        .await;
+    match sent {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An upload whose parts come from the caller.
+pub(super) struct S3Upload {
+    multipart: Multipart,
+    crc32c: Option<Crc32c>,
+    count: u32,
+}
+
+const UPLOAD: &str = "object_store.upload";
+
+impl S3Upload {
+    pub(super) async fn start(bucket: Arc<Bucket>, key: &ObjectKey, options: PutOptions) -> Result<Self> {
+        let write_id = options.write_id.clone().unwrap_or_else(WriteId::random);
+        let attributes = Attributes::of_put(&options, &write_id, &bucket);
+        let multipart = Multipart::create(bucket, UPLOAD, key, options.mode, write_id, &attributes, None).await?;
+        Ok(Self { multipart, crc32c: options.crc32c, count: 0 })
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    fn rules(&self) -> PartRules {
+        RULES
+    }
+
+    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+        let bucket = Arc::clone(&self.multipart.bucket);
+        let subject = bucket.uri(&self.multipart.key).to_string();
+        let problem = match part.len() as u64 {
+            _ if self.count >= MAX_PARTS => {
+                Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts")))
+            }
+            0 => Some((ErrorKind::InvalidInput, "the part is empty".to_owned())),
+            MAX_PUT_BYTES.. if part.len() as u64 > MAX_PUT_BYTES => {
+                Some((ErrorKind::InvalidInput, format!("a part has at most {MAX_PUT_BYTES} bytes")))
+            }
+            _ => None,
+        };
+        if let Some((kind, message)) = problem {
+            return Box::pin(async move { Err(Error::new(kind, UPLOAD, subject, message)) });
+        }
+        self.count += 1;
+        let number = i32::try_from(self.count).unwrap_or(i32::MAX);
+        let (key, upload_id) = (self.multipart.key.clone(), self.multipart.upload_id.clone());
+        let parts = Arc::clone(self.multipart.parts());
+        Box::pin(async move {
+            let sent = send_part(&bucket, &key, &upload_id, number, part, &subject).await?;
+            Multipart::note(&parts, number, sent);
+            Ok(())
+        })
+    }
+
+    async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
+        if let Some(expected) = self.crc32c.filter(|expected| *expected != crc32c) {
+            let subject = self.multipart.bucket.uri(&self.multipart.key);
+            let message = format!("the bytes sent have the checksum {crc32c:?}, and {expected:?} was announced");
+            let _ = self.multipart.abort().await;
+            return Err(Error::new(ErrorKind::Corrupt, UPLOAD, subject, message));
+        }
+        if self.count == 0 {
+            // S3 makes no object of no parts, but takes one empty part.
+            let Multipart { bucket, key, upload_id, .. } = &self.multipart;
+            let subject = bucket.uri(key).to_string();
+            let part = send_part(bucket, key, upload_id, 1, Bytes::new(), &subject).await?;
+            Multipart::note(self.multipart.parts(), 1, part);
+            self.count = 1;
+        }
+        self.multipart.complete(self.count, Some(crc32c)).await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        self.multipart.abort().await
+    }
+}
+
+async fn send_part(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    upload_id: &str,
+    number: i32,
+    part: Bytes,
+    subject: &str,
+) -> Result<Part> {
+    let crc = Crc32c::of(&part).to_base64();
+    let client = bucket.client().await?;
+    let bytes = part.len() as u64;
+    // A part is seen by nobody and replaces an earlier one of its number, so that a lost answer leaves nothing open.
+    let sent = bucket
+        .connection
+        .retrier()
+        .for_body(bytes)
+        .run(UPLOAD, subject, Safety::Read, |_| {
+            let request = client
+                .upload_part()
+                .bucket(&bucket.name)
+                .key(key.as_str())
+                .upload_id(upload_id)
+                .part_number(number)
+                .checksum_crc32_c(&crc)
+                .body(ByteStream::from(part.clone()))
+                .customize()
+                .disable_payload_signing();
+            async { request.send().await.map_err(|error| bucket.error(error, reading(UPLOAD, subject, PUT))) }
+        })
+        .await;
+    let Some(etag) = sent?.e_tag else {
+        return Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part"));
+    };
+    Ok(Part { etag, crc: Some(crc), bytes })
+}
+
+impl fmt::Debug for S3Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Upload").field("key", &self.multipart.key).field("parts", &self.count).finish()
+    }
+}

@@ -1,0 +1,58 @@
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::bucket::{Bucket, changing};
+use super::condition::{Condition, Write};
+use super::meta::{Attributes, with_attributes};
+use super::version::version;
+use crate::object_store::{Crc32c, PutResult};
+use crate::retry::Safety;
+use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
+
+const OPERATION: &str = "object_store.put";
+
+impl Bucket {
+    pub(super) async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
+        let subject = self.uri(key).to_string();
+        let id = options.write_id.clone().unwrap_or_else(WriteId::random);
+        let crc = options.crc32c.unwrap_or_else(|| Crc32c::of(&body));
+        let condition = Condition::of(&options.mode, OPERATION, &subject)?;
+        let attributes = Attributes::of_put(&options, &id, self);
+        let retrier = self.connection.retrier().for_body(body.len() as u64);
+        let deadline = Instant::now() + retrier.policy().call_timeout;
+        let client = self.client().await?;
+        let sent = retrier
+            .run(OPERATION, &subject, Safety::Repeatable, |_| {
+                // The CRC32C in the headers covers the body; a SHA-256 in the signature would cost more than the rest.
+                let request = with_attributes!(client.put_object(), &attributes)
+                    .bucket(&self.name)
+                    .key(key.as_str())
+                    .checksum_crc32_c(crc.to_base64())
+                    .set_if_none_match(condition.if_none_match.clone())
+                    .set_if_match(condition.if_match.clone())
+                    .body(ByteStream::from(body.clone()))
+                    .customize()
+                    .disable_payload_signing();
+                async {
+                    let sent = request.send().await;
+                    sent.map_err(|error| self.error(error, changing(OPERATION, &subject, "s3:PutObject")))
+                }
+            })
+            .await;
+        match sent {
+            Ok(output) => {
+                self.note_seen();
+                let etag = output.e_tag().unwrap_or_default();
+                Ok(PutResult { version: version(etag, output.version_id()), write_id: id, crc32c: Some(crc) })
+            }
+            // A corrupt body or a missing bucket is what it is, whatever came before.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidConfig) => Err(error),
+            Err(error) => {
+                let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, deadline };
+                let meta = self.settle(write, error).await?;
+                Ok(PutResult { version: meta.version, write_id: id, crc32c: Some(crc) })
+            }
+        }
+    }
+}
