@@ -349,5 +349,5 @@ fn parse_range(text: &str) -> Option<ByteRange> {
     }
 }
 
-#[cfg(all(test, feature = "_http"))]
+#[cfg(test)]
 mod tests;
