@@ -8,8 +8,8 @@ use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::Error as ClientError;
 use google_cloud_gax::error::rpc::Code;
 
-use super::connection::no_token;
-use crate::{Error, ErrorKind};
+use super::connection::{Connection, no_token};
+use crate::{Error, ErrorKind, Result};
 
 /// One call of an official client: what it is called here, and the permission that it needs.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +126,20 @@ fn retry_after(error: &ClientError) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+/// Where to send a service's calls; `None` is Google's own address, which is never used beside an emulator.
+pub(super) fn endpoint<'a>(
+    connection: &Connection,
+    endpoint: Option<&'a String>,
+    variable: &'static str,
+    missing: ErrorKind,
+) -> Result<Option<&'a String>> {
+    if endpoint.is_none() && connection.is_emulator() {
+        let message = format!("{variable} is not set, and beside an emulator the real service is not called");
+        return Err(Error::new(missing, "gcp.connect", variable, message));
+    }
+    Ok(endpoint)
+}
+
 /// The client of one service: ours are the endpoint, the credentials and the retries, which are off.
 ///
 /// Evaluates to a [`Result`](crate::Result); used in an async function.
@@ -205,6 +219,18 @@ mod tests {
         assert!(error.message().contains("`p.q.r`"), "{error}");
         let named = answered(Code::PermissionDenied, 403, "Permission 'p.q.r' denied");
         assert_eq!(named.message(), "Permission 'p.q.r' denied");
+    }
+
+    #[test]
+    fn beside_an_emulator_the_real_service_is_not_called() {
+        let mut config = crate::Config::local("/nonexistent");
+        let of = |config: &crate::Config| {
+            let connection = Connection::new(config).unwrap();
+            endpoint(&connection, None, "X_HOST", ErrorKind::InvalidConfig).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(of(&config), Ok(()));
+        config.gcp.emulator = true;
+        assert_eq!(of(&config), Err(ErrorKind::InvalidConfig));
     }
 
     #[test]

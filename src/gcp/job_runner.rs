@@ -17,9 +17,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use super::connection::Connection;
 use super::place::Place;
 use crate::job_runner::{JobCapabilities, ListExecutions, LogLine, LogOptions, SubmissionId};
-use crate::{
-    Config, ExecutionId, IdempotencyKey, JobExecution, JobName, JobRequest, JobRunner, ObjectStore, Result,
-};
+use crate::{Config, ExecutionId, IdempotencyKey, JobExecution, JobName, JobRequest, JobRunner, ObjectStore, Result};
 use api::Api;
 use submit::Submitter;
 

@@ -114,7 +114,8 @@ impl SecretStore for SecretManagerStore {
         match mode {
             DeleteSecret::Immediate => self.api.delete(name).await,
             DeleteSecret::Recoverable { .. } => {
-                let message = "Secret Manager deletes at once and for ever; ask for `Immediate`, or disable the versions";
+                let message =
+                    "Secret Manager deletes at once and for ever; ask for `Immediate`, or disable the versions";
                 Err(Error::new(ErrorKind::Unsupported, "secret_store.delete", name, message))
             }
         }

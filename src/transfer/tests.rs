@@ -103,7 +103,7 @@ impl ObjectStore for Scripted {
         let body = match self.break_every.load(Ordering::SeqCst) {
             0 => ByteStream::once(body),
             1 => ByteStream::new(stream::iter([Err(self.error(ErrorKind::Unavailable))])),
-            every if number % every == 0 => {
+            every if number.is_multiple_of(every) => {
                 let half = body.slice(..body.len() / 2);
                 ByteStream::new(stream::iter([Ok(half), Err(self.error(ErrorKind::Unavailable))]))
             }

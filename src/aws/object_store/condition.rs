@@ -42,7 +42,7 @@ impl Bucket {
     /// A condition that fails after an attempt whose answer was lost may be the echo of that attempt: the id that
     /// the object carries tells.
     pub(super) async fn settle(&self, write: Write<'_>, error: Error) -> Result<ObjectMeta> {
-        let refused = matches!(error.kind(), ErrorKind::PreconditionFailed | ErrorKind::NotFound);
+        let refused = error.kind() == ErrorKind::PreconditionFailed;
         if !error.may_have_applied() {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }

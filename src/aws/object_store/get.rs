@@ -29,6 +29,31 @@ impl Bucket {
     pub(super) async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         let subject = self.uri(key).to_string();
         let pin = self.pin(key, &options, &subject).await?;
+        // The current state first, which in most cases is the one: to read by a version id takes another permission.
+        let mut sent = self.fetch(key, &options, &pin, None, &subject).await;
+        let elsewhere = match &sent {
+            Ok(output) => output.version_id() != pin.version_id.as_deref(),
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PreconditionFailed),
+        };
+        if elsewhere && let Some(id) = &pin.version_id {
+            sent = self.fetch(key, &options, &pin, Some(id), &subject).await;
+        }
+        let output = match sent {
+            Ok(output) => output,
+            Err(error) => return Err(read_error(error, &pin)),
+        };
+        self.note_seen();
+        self.result(key, output, &options, subject)
+    }
+
+    async fn fetch(
+        &self,
+        key: &ObjectKey,
+        options: &GetOptions,
+        pin: &Pin,
+        version_id: Option<&str>,
+        subject: &str,
+    ) -> Result<GetObjectOutput> {
         let request = self
             .client()
             .await?
@@ -36,30 +61,23 @@ impl Bucket {
             .bucket(&self.name)
             .key(key.as_str())
             .set_range(options.range.map(|range| range.to_header()))
-            .set_version_id(pin.version_id.clone())
+            .set_version_id(version_id.map(str::to_owned))
             .set_if_match(pin.if_match.clone())
             .set_if_none_match(pin.if_none_match.clone());
-        let permission = if pin.version_id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
-        let sent = self
-            .connection
+        let permission = if version_id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
+        self.connection
             .retrier()
-            .run(GET, &subject, Safety::Read, |_| {
+            .run(GET, subject, Safety::Read, |_| {
                 // Asked for by the bare header, so that the SDK does not check what is checked below.
                 let request = request.clone().customize().mutate_request(|request| {
                     request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
                 });
                 async {
                     let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, reading(GET, &subject, permission)))
+                    sent.map_err(|error| self.error(error, reading(GET, subject, permission)))
                 }
             })
-            .await;
-        let output = match sent {
-            Ok(output) => output,
-            Err(error) => return Err(read_error(error, &pin)),
-        };
-        self.note_seen();
-        self.result(key, output, &options, subject)
+            .await
     }
 
     fn result(

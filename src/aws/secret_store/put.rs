@@ -113,10 +113,14 @@ impl Vault {
                     Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict) => continue,
                     created => created.map(|version| PutSecretResult { version, added: true }),
                 },
-                (Found::ToBeDeleted, _) => {
-                    self.restore(OPERATION, name).await?;
-                    continue;
-                }
+                (Found::ToBeDeleted, _) => match self.restore(OPERATION, name).await {
+                    // It is gone, and the next round creates it.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    restored => {
+                        restored?;
+                        continue;
+                    }
+                },
                 (Found::Current(current), Some(expected))
                     if current.version != *expected && current.version.as_str() != id.as_str() =>
                 {

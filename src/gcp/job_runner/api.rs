@@ -76,27 +76,30 @@ impl Api {
         self.connection.retrier().policy().max_attempts
     }
 
-    fn endpoint(&self) -> Option<&String> {
-        self.connection.config().cloud_run_endpoint.as_ref()
+    fn endpoint(&self) -> Result<Option<&String>> {
+        let endpoint = self.connection.config().cloud_run_endpoint.as_ref();
+        gax::endpoint(&self.connection, endpoint, "CLOUD_RUN_EMULATOR_HOST", ErrorKind::InvalidConfig)
     }
 
     async fn jobs(&self) -> Result<&Jobs> {
-        let build = || async { gax::build!(Jobs, self.connection, self.endpoint(), "gcp.cloud_run") };
+        let build = || async { gax::build!(Jobs, self.connection, self.endpoint()?, "gcp.cloud_run") };
         self.jobs.get_or_try_init(build).await
     }
 
     async fn executions(&self) -> Result<&Executions> {
-        let build = || async { gax::build!(Executions, self.connection, self.endpoint(), "gcp.cloud_run") };
+        let build = || async { gax::build!(Executions, self.connection, self.endpoint()?, "gcp.cloud_run") };
         self.executions.get_or_try_init(build).await
     }
 
     async fn tasks(&self) -> Result<&Tasks> {
-        let build = || async { gax::build!(Tasks, self.connection, self.endpoint(), "gcp.cloud_run") };
+        let build = || async { gax::build!(Tasks, self.connection, self.endpoint()?, "gcp.cloud_run") };
         self.tasks.get_or_try_init(build).await
     }
 
     async fn logging(&self) -> Result<&LoggingServiceV2> {
         let endpoint = self.connection.config().logging_endpoint.as_ref();
+        let variable = "CLOUD_LOGGING_EMULATOR_HOST";
+        let endpoint = gax::endpoint(&self.connection, endpoint, variable, ErrorKind::Unsupported)?;
         let build = || async { gax::build!(LoggingServiceV2, self.connection, endpoint, "gcp.logging") };
         self.logging.get_or_try_init(build).await
     }
@@ -171,9 +174,8 @@ impl Api {
         let named = |error: Error| error.with_operation(operation, job);
         let client = self.executions().await.map_err(named)?;
         let path = self.job_path(job).await.map_err(named)?;
-        let request = || {
-            client.list_executions().set_parent(&path).set_page_size(EXECUTIONS_A_PAGE).set_page_token(token).send()
-        };
+        let request =
+            || client.list_executions().set_parent(&path).set_page_size(EXECUTIONS_A_PAGE).set_page_token(token).send();
         let page = self.send(call(operation, "run.executions.list"), job, Safety::Read, request).await?;
         if !token.is_empty() && page.next_page_token == token {
             let message = "the service repeats a page of its listing";

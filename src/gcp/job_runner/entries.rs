@@ -82,7 +82,10 @@ mod tests {
         assert_eq!((read.task, read.stream, read.text.as_str()), (2, LogStream::Stderr, "hello"));
         assert_eq!(read.timestamp, Some(place(&entry(json!({}))).0));
         let object = line(&entry(json!({"jsonPayload": {"message": "no", "step": 3}})));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&object.text).unwrap(), json!({"message": "no", "step": 3}));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&object.text).unwrap(),
+            json!({"message": "no", "step": 3})
+        );
     }
 
     #[test]

@@ -124,9 +124,10 @@ fn pages(reader: Reader) -> BoxStream<'static, Result<LogLine>> {
 fn follow(reader: Reader) -> BoxStream<'static, Result<LogLine>> {
     let pace = if reader.api.is_emulator() { EMULATOR_PACE } else { PACE };
     let begin = Following { reader, pace, seen: Seen::default(), ended: None, token: None, last: false };
-    stream::try_unfold(begin, |mut following| async move {
-        Ok(following.next().await?.map(|lines| (lines, following)))
-    })
+    stream::try_unfold(
+        begin,
+        |mut following| async move { Ok(following.next().await?.map(|lines| (lines, following))) },
+    )
     .map_ok(|lines| stream::iter(lines.into_iter().map(Ok)))
     .try_flatten()
     .boxed()

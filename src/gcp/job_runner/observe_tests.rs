@@ -124,10 +124,7 @@ fn how_the_deciding_task_failed_is_how_the_execution_failed() {
             json!({"status": {"code": 4, "message": "The configured timeout was reached."}, "termSignal": 15}),
             JobOutcome::TimedOut,
         ),
-        (
-            json!({"status": {"code": 10, "message": "Task attempt timed out."}, "exitCode": 143}),
-            JobOutcome::TimedOut,
-        ),
+        (json!({"status": {"code": 10, "message": "Task attempt timed out."}, "exitCode": 143}), JobOutcome::TimedOut),
         (json!({"status": {"code": 5, "message": "Image 'gcr.io/p/i' not found."}}), start(StartFailure::Image)),
         (
             json!({"status": {"code": 2, "message": "The container failed to start: /x: No such file."}}),

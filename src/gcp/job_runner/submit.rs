@@ -51,8 +51,10 @@ impl Submitter {
             return accept(api, job, &submission, &found).await;
         }
         submission.spill(exchange).await?;
-        let found = start(api, job, &submission, overrides(&request, &submission)?).await?;
-        accept(api, job, &submission, &found).await
+        let started = start(api, job, &submission, overrides(&request, &submission)?).await?;
+        let execution = api.observed(OPERATION, &started).await?;
+        // It is ours, whether or not the answer repeats the variables.
+        Ok(JobExecution { submission: Some(submission.id), attempt: request.attempt.get(), ..execution })
     }
 
     fn turn(&self, id: &SubmissionId) -> Arc<tokio::sync::Mutex<()>> {

@@ -104,6 +104,8 @@ impl Api {
 
     async fn client(&self) -> Result<&SecretManagerService> {
         let endpoint = self.connection.config().secret_manager_endpoint.as_ref();
+        let variable = "SECRET_MANAGER_EMULATOR_HOST";
+        let endpoint = gax::endpoint(&self.connection, endpoint, variable, ErrorKind::InvalidConfig)?;
         let build = || async { gax::build!(SecretManagerService, self.connection, endpoint, "gcp.secret_manager") };
         self.client.get_or_try_init(build).await
     }
@@ -273,7 +275,13 @@ impl Api {
     pub(super) async fn secrets(&self, filter: &str, token: &str) -> Result<(Vec<model::Secret>, String)> {
         const OPERATION: &str = "secret_store.list";
         let request = |client: &SecretManagerService, project: String| {
-            client.list_secrets().set_parent(project).set_filter(filter).set_page_size(1000).set_page_token(token).send()
+            client
+                .list_secrets()
+                .set_parent(project)
+                .set_filter(filter)
+                .set_page_size(1000)
+                .set_page_token(token)
+                .send()
         };
         let page = self.send(call(OPERATION, "secretmanager.secrets.list"), "secrets", Safety::Read, request).await?;
         Ok((page.secrets, next(OPERATION, "secrets", token, page.next_page_token)?))
@@ -293,3 +301,7 @@ impl fmt::Debug for Api {
         f.debug_struct("Api").field("connection", &self.connection).field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

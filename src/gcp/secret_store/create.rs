@@ -49,9 +49,10 @@ fn replication(options: &CreateSecretOptions) -> Replication {
     if options.locations.is_empty() {
         return Replication::new().set_automatic(Automatic::new().set_or_clear_customer_managed_encryption(key));
     }
-    let replicas = options.locations.iter().map(|location| {
-        Replica::new().set_location(location).set_or_clear_customer_managed_encryption(key.clone())
-    });
+    let replicas = options
+        .locations
+        .iter()
+        .map(|location| Replica::new().set_location(location).set_or_clear_customer_managed_encryption(key.clone()));
     Replication::new().set_user_managed(UserManaged::new().set_replicas(replicas))
 }
 

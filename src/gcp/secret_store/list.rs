@@ -11,8 +11,7 @@ use crate::{Error, ErrorKind, Result, SecretAlias, SecretName};
 
 /// What is known of a secret; one without versions counts as absent.
 pub(super) async fn describe(api: &Api, operation: &'static str, name: &SecretName) -> Result<SecretMeta> {
-    let (secret, (versions, _)) =
-        tokio::try_join!(api.secret(operation, name), api.versions(operation, name, 1, ""))?;
+    let (secret, (versions, _)) = tokio::try_join!(api.secret(operation, name), api.versions(operation, name, 1, ""))?;
     if versions.is_empty() {
         return Err(shell(operation, name));
     }
@@ -54,8 +53,7 @@ pub(super) fn secrets(api: Arc<Api>, options: ListSecrets) -> BoxStream<'static,
 
 /// <https://cloud.google.com/secret-manager/docs/filtering>
 fn filter(options: &ListSecrets) -> String {
-    let conditions: Vec<String> =
-        options.labels.iter().map(|(key, value)| format!("labels.{key}={value}")).collect();
+    let conditions: Vec<String> = options.labels.iter().map(|(key, value)| format!("labels.{key}={value}")).collect();
     conditions.join(" AND ")
 }
 
