@@ -35,6 +35,12 @@ impl Failure {
         Self { kind: ErrorKind::InvalidConfig, may_have_arrived: false, message: message.into(), source: None }
     }
 
+    /// The same for a call that changes nothing, whatever became of it.
+    pub(crate) fn into_reading_error(mut self, operation: &'static str, subject: impl fmt::Display) -> Error {
+        self.may_have_arrived = false;
+        self.into_error(operation, subject)
+    }
+
     /// The same in the words of a call. The source tells of the connection only, never of what was sent.
     pub(crate) fn into_error(self, operation: &'static str, subject: impl fmt::Display) -> Error {
         let mut error = Error::new(self.kind, operation, subject, self.message);

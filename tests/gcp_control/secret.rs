@@ -122,6 +122,8 @@ async fn of_racing_conditional_puts_exactly_one_wins() {
     let world = World::new();
     let one = world.put("one").await;
     let ids: Vec<_> = (0..6).map(|_| WriteId::random()).collect();
+    // The winner takes its time, so that everybody else sees the version that they name.
+    world.fault(ADD, FaultAction::Delay { millis: 500 });
     let racing = ids.iter().enumerate().map(|(number, id)| {
         let (world, one) = (&world, &one);
         async move { world.swap(one, &format!("racer {number}"), id).await }

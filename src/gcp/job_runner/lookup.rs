@@ -73,6 +73,5 @@ async fn collect(api: &Api, operation: &'static str, options: &ListExecutions) -
 fn is_wanted(execution: &Execution, options: &ListExecutions) -> bool {
     let labels = observe::labels(execution);
     let past = is_before(execution, options.since) || (options.active_only && observe::has_ended(execution));
-    !past
-        && options.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    !past && options.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
