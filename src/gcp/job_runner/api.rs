@@ -255,3 +255,7 @@ impl fmt::Debug for Api {
         f.debug_struct("Api").field("connection", &self.connection).field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -25,6 +25,8 @@ const LOOKS: [Duration; 5] = [
 const LOOKS_AFTER_AN_ANSWER: usize = 2;
 /// By so much our clock and the service's may differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(120);
+/// So much of a payload in a message is a quotation.
+const QUOTED: usize = 12;
 /// Holds the labels of a run, which Cloud Run has no place for.
 pub(super) const LABELS_VARIABLE: &str = "ANYCLOUD_LABELS";
 
@@ -88,10 +90,10 @@ async fn start(api: &Api, job: &JobName, submission: &Submission, overrides: Ove
             }
             // The definition is not fit to run: its operator has to change it.
             Err(error) if error.kind() == ErrorKind::PreconditionFailed => {
-                return Err(error.with_kind(ErrorKind::InvalidConfig));
+                return Err(without_payload(error.with_kind(ErrorKind::InvalidConfig), submission));
             }
-            Err(error) if !error.may_have_applied() => return Err(error),
-            Err(error) => error,
+            Err(error) if !error.may_have_applied() => return Err(without_payload(error, submission)),
+            Err(error) => without_payload(error, submission),
         };
         let settled = gax::is_settled(&error);
         let looks = if settled { LOOKS_AFTER_AN_ANSWER } else { LOOKS.len() };
@@ -109,6 +111,16 @@ async fn start(api: &Api, job: &JobName, submission: &Submission, overrides: Ove
         }
     }
     Err(Error::new(ErrorKind::Internal, OPERATION, job, "no attempt was made"))
+}
+
+/// A refusal may quote what was sent, and no error holds a payload.
+fn without_payload(error: Error, submission: &Submission) -> Error {
+    let start = submission.env.get("ANYCLOUD_PAYLOAD").map(|payload| payload.get(..QUOTED).unwrap_or(payload));
+    match start {
+        Some(start) if error.message().contains(start) => error
+            .with_message("the service refused the request; its words are withheld, because they quote the payload"),
+        _ => error,
+    }
 }
 
 fn overrides(request: &JobRequest, submission: &Submission) -> Result<Overrides> {
@@ -183,6 +195,19 @@ mod tests {
         let kept = sent(JobRequest::default());
         assert_eq!(kept["containerOverrides"][0].get("clearArgs"), None);
         assert_eq!((kept["containerOverrides"][0].get("args"), kept.get("timeout")), (None, None));
+    }
+
+    #[test]
+    fn a_refusal_does_not_quote_the_payload() {
+        let job = JobName::new("train").unwrap();
+        let payload = Some(bytes::Bytes::from_static(b"the weights of last night"));
+        let submission = Submission::new(&job, &JobRequest { payload, ..JobRequest::default() }).unwrap();
+        let sent = &submission.env["ANYCLOUD_PAYLOAD"];
+        let refusal = |message: String| Error::new(ErrorKind::InvalidInput, OPERATION, &job, message);
+        let quoted = without_payload(refusal(format!("Invalid value \"{sent}\"")), &submission);
+        assert!(!quoted.message().contains(sent.as_str()), "{quoted}");
+        let plain = without_payload(refusal("taskCount: at most 10000".into()), &submission);
+        assert_eq!(plain.message(), "taskCount: at most 10000");
     }
 
     #[tokio::test]
