@@ -17,9 +17,9 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt as _;
 use libtest_mimic::Failed;
 
+use crate::operation::Family;
 use crate::proxy::Proxy;
 use crate::{RUNTIME, fault_matrix, gcp, histories, sockets};
-use crate::operation::Family;
 
 /// Tells a process that it is the one that is searched.
 const CHILD: &str = "ANYCLOUD_TEST_CANARIES";
@@ -116,7 +116,10 @@ async fn use_secrets(store: &dyn SecretStore) {
             store.create(&name, value(), Default::default()).await.map(drop),
             store.put(&name, other.clone(), Default::default()).await.map(drop),
             store.put(&name, other, options).await.map(drop),
-            store.get(&name, &VersionSelector::Latest).await.map(|secret| search("a debug form", &format!("{secret:?}"))),
+            store
+                .get(&name, &VersionSelector::Latest)
+                .await
+                .map(|secret| search("a debug form", &format!("{secret:?}"))),
             store.promote(&name, &version).await.map(drop),
             store.describe(&name).await.map(drop),
             store.list_versions(&name).try_collect::<Vec<_>>().await.map(drop),
@@ -130,7 +133,8 @@ async fn aws() {
     let success = format!(
         r#"{{"ARN":"arn:aws:secretsmanager:us-east-1:1:secret:canary","Name":"canary","VersionId":"11111111-2222-3333-4444-555555555555","SecretString":"{VALUE}","VersionStages":["AWSCURRENT"],"CreatedDate":1}}"#
     );
-    let refusal = |kind: &str| format!(r#"{{"__type":"{kind}","message":"the value {VALUE} is refused","Message":"{VALUE}"}}"#);
+    let refusal =
+        |kind: &str| format!(r#"{{"__type":"{kind}","message":"the value {VALUE} is refused","Message":"{VALUE}"}}"#);
     let answers = [
         (200, success.clone()),
         (200, success[..60].to_owned()),
@@ -220,7 +224,11 @@ pub(crate) fn run() -> Result<(), Failed> {
         .output()?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     print!("{out}");
-    let leaks: Vec<&str> = FORMS.iter().filter(|form| out.contains(&form.text) || err.contains(&form.text)).map(|form| form.name.as_str()).collect();
+    let leaks: Vec<&str> = FORMS
+        .iter()
+        .filter(|form| out.contains(&form.text) || err.contains(&form.text))
+        .map(|form| form.name.as_str())
+        .collect();
     if !output.status.success() {
         return Err(format!("the searched process failed: {err}").into());
     }

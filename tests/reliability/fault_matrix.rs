@@ -69,7 +69,10 @@ struct Cell {
 impl Cell {
     fn name(&self) -> String {
         let Self { operation, request, fault, attempt, .. } = self;
-        format!("{:?} {} / {} {} / {fault} / attempt {attempt}", operation.family, operation.name, request.http, request.method)
+        format!(
+            "{:?} {} / {} {} / {fault} / attempt {attempt}",
+            operation.family, operation.name, request.http, request.method
+        )
     }
 
     fn arm(&self, emulator: &Emulator, scene: &str) {
@@ -113,7 +116,9 @@ async fn usual(family: Option<Family>, canary: &str, tally: &mut Tally) -> Vec<(
     let names = scene_names(OPERATIONS.len());
     let emulator = gcp::emulator(&names);
     let mut all = Vec::new();
-    for (operation, name) in OPERATIONS.iter().zip(&names).filter(|(operation, _)| family.is_none_or(|one| operation.family == one)) {
+    for (operation, name) in
+        OPERATIONS.iter().zip(&names).filter(|(operation, _)| family.is_none_or(|one| operation.family == one))
+    {
         let scene = gcp::scene(emulator.url(), name, canary);
         if !has(&scene.clean, operation.family) {
             tally.skip(format!("{:?}: the provider has no such family yet", operation.family));
@@ -140,7 +145,16 @@ fn cells(usual: &[(Operation, Usual)]) -> Vec<Cell> {
             for (fault, action, class) in faults() {
                 for attempt in [1, 2] {
                     let (request, action, expected) = (request.clone(), action.clone(), usual.answer.clone());
-                    cells.push(Cell { operation: *operation, request, usual: *count, expected, fault, action, class, attempt });
+                    cells.push(Cell {
+                        operation: *operation,
+                        request,
+                        usual: *count,
+                        expected,
+                        fault,
+                        action,
+                        class,
+                        attempt,
+                    });
                 }
             }
         }

@@ -1,13 +1,12 @@
 //! Google Cloud's emulator as a scene: a project and a bucket for each cell, so that faults of one do not meet another.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use anycloud::gcp::{CloudRunRunner, SecretManagerStore};
 use anycloud::gcp_emulator::{Emulator, EmulatorConfig};
 use anycloud::retry::RetryPolicy;
-use anycloud::{Cloud, Config, ErrorKind, JobName, ObjectStore};
+use anycloud::{Cloud, Config, JobName};
 use serde_json::json;
 
 use crate::operation::{Clients, Scene};
@@ -68,22 +67,12 @@ pub(crate) fn config(url: &str, scene: &str) -> Config {
     config
 }
 
-/// The families that the provider is built with.
 pub(crate) fn clients(config: &Config) -> Clients {
-    match Cloud::connect(config.clone()) {
-        Ok(cloud) => Clients {
-            objects: Some(cloud.objects().clone()),
-            secrets: Some(cloud.secrets().clone()),
-            jobs: Some(cloud.jobs().clone()),
-        },
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            let exchange = Cloud::connect(Config::local(std::env::temp_dir().join("anycloud-exchange")));
-            let exchange: Arc<dyn ObjectStore> = exchange.expect("the local provider needs nothing").objects().clone();
-            let jobs = CloudRunRunner::new(config, exchange).expect("no network is needed");
-            let secrets = SecretManagerStore::new(config).expect("no network is needed");
-            Clients { objects: None, secrets: Some(Arc::new(secrets)), jobs: Some(Arc::new(jobs)) }
-        }
-        Err(error) => panic!("{error}"),
+    let cloud = Cloud::connect(config.clone()).expect("no network is needed");
+    Clients {
+        objects: Some(cloud.objects().clone()),
+        secrets: Some(cloud.secrets().clone()),
+        jobs: Some(cloud.jobs().clone()),
     }
 }
 

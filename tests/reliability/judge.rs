@@ -68,7 +68,8 @@ impl Seen {
             if self.truth.is_none() {
                 problems.push("a read cannot be indeterminate".to_owned());
             }
-            let bears_id = matches!(self.operation.name, "put_over" | "put_create" | "put_replace" | "copy" | "copy_create");
+            let bears_id =
+                matches!(self.operation.name, "put_over" | "put_create" | "put_replace" | "copy" | "copy_create");
             if self.operation.family == Family::Objects && bears_id && error.write_id().is_none() {
                 problems.push(format!("unknown, and no write id to find out by: {error}"));
             }
@@ -79,10 +80,15 @@ impl Seen {
         }
         let passing = matches!(
             kind,
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Throttled | ErrorKind::Conflict | ErrorKind::Corrupt
+            ErrorKind::Unavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Throttled
+                | ErrorKind::Conflict
+                | ErrorKind::Corrupt
         );
         match self.class {
-            Class::Permanent(expected) if kind == expected || (expected == ErrorKind::InvalidInput && kind == ErrorKind::Internal) => {}
+            Class::Permanent(expected)
+                if kind == expected || (expected == ErrorKind::InvalidInput && kind == ErrorKind::Internal) => {}
             Class::Permanent(expected) => problems.push(format!("the refusal is {expected}, and it says {error}")),
             Class::Before | Class::After if !passing => problems.push(format!("a false answer: {error}")),
             Class::Before | Class::After if self.truth.is_none() && kind != ErrorKind::Corrupt && !self.in_stream() => {

@@ -109,7 +109,8 @@ impl Drop for Proxy {
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)))
+    head.lines()
+        .find_map(|line| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name)))
         .map(|(_, value)| value.trim())
 }
 
@@ -121,12 +122,18 @@ fn label(head: &str) -> String {
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let told = |pair: &&str| ["x-id=", "uploads", "uploadId", "list-type", "uploadType", "alt=media"].iter().any(|one| pair.starts_with(one));
-    let asked: Vec<&str> = query.split('&').filter(told).map(|pair| {
-        if pair.starts_with("uploadId") { "uploadId" } else { pair }
-    }).collect();
+    let told = |pair: &&str| {
+        ["x-id=", "uploads", "uploadId", "list-type", "uploadType", "alt=media"].iter().any(|one| pair.starts_with(one))
+    };
+    let asked: Vec<&str> = query
+        .split('&')
+        .filter(told)
+        .map(|pair| if pair.starts_with("uploadId") { "uploadId" } else { pair })
+        .collect();
     let verb = path.rsplit_once(':').map(|(_, verb)| verb).filter(|verb| verb.chars().all(char::is_alphabetic));
-    let kind = ["rewriteTo", "/versions", "/secrets", "/executions", "/jobs", "/upload/"].iter().find(|part| path.contains(**part));
+    let kind = ["rewriteTo", "/versions", "/secrets", "/executions", "/jobs", "/upload/"]
+        .iter()
+        .find(|part| path.contains(**part));
     format!("{method} {} {} {}", kind.unwrap_or(&""), verb.unwrap_or(""), asked.join("&"))
 }
 
