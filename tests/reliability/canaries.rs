@@ -171,12 +171,10 @@ async fn local() {
 }
 
 async fn gcp() {
-    for family in [Family::Secrets, Family::Jobs] {
-        let tally = fault_matrix::run(Some(family), VALUE, &inspect).await;
-        println!("E, gcp {family:?}: {} cells, {} faults injected", tally.cells, tally.faults);
-        for problem in &tally.problems {
-            search("a finding", problem);
-        }
+    let tally = fault_matrix::run(Some(Family::Secrets), VALUE, &inspect).await;
+    println!("E, gcp: {} cells, {} faults injected", tally.cells, tally.faults);
+    for problem in &tally.problems {
+        search("a finding", problem);
     }
     let config = gcp::config("http://127.0.0.1:9", "nobody");
     use_secrets(gcp::clients(&config).secrets.expect("it has secrets").as_ref()).await;

@@ -94,7 +94,7 @@ async fn gcp_histories() -> Result<(), Failed> {
                 5 => FaultAction::Delay { millis: 3 },
                 _ => return,
             };
-            server.add_fault(Fault { path: Some(scene.clone()), ..Fault::next("storage.objects.*", action) });
+            server.add_fault(Fault { path: Some(scene.clone()), ..Fault::next("*", action) });
         });
         let history = histories::play(&stores, *seed, true, Some(mischief)).await?;
         calls += history.entries.len();
