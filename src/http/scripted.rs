@@ -95,6 +95,13 @@ impl Server {
         Self { url, book, accepting }
     }
 
+    /// Puts more at the end of the script.
+    pub(crate) fn then(&self, more: impl Iterator<Item = Reply>) {
+        let mut book = self.book.lock().unwrap();
+        let more: Vec<_> = more.collect();
+        book.script.splice(0..0, more.into_iter().rev());
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
