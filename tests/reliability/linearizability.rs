@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) end: End,
     pub(crate) began: u64,
     pub(crate) ended: u64,
+    /// A second effect that an attempt of the same call may have had, before the call ended.
+    pub(crate) echo: bool,
 }
 
 impl Entry {
@@ -66,7 +68,13 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
         let waiting = |place: &usize| placed & 1 << place == 0;
         let due = (0..entries.len()).filter(waiting).filter(|place| known & 1 << place != 0);
         let horizon = due.map(|place| entries[place].ended).min().unwrap_or(u64::MAX);
-        for place in (0..entries.len()).filter(waiting).filter(|place| entries[*place].began <= horizon) {
+        let now =
+            (0..entries.len()).filter(|place| !waiting(place)).map(|place| entries[place].began).max().unwrap_or(0);
+        let possible = |place: &usize| {
+            let entry = &entries[*place];
+            entry.began <= horizon && (!entry.echo || entry.ended >= now)
+        };
+        for place in (0..entries.len()).filter(waiting).filter(possible) {
             if let Some(next) = entries[place].after(state) {
                 open.push((placed | 1 << place, next));
             }
@@ -77,7 +85,7 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
 
 /// What the judge says of histories that are known to be right or wrong.
 pub(crate) fn self_test() -> Result<(), libtest_mimic::Failed> {
-    let entry = |call, end, began, ended| Entry { key: 0, call, end, began, ended };
+    let entry = |call, end, began, ended| Entry { key: 0, call, end, began, ended, echo: false };
     let done = |call, began, ended| entry(call, End::Done, began, ended);
     let cases: [(&str, bool, Vec<Entry>); 8] = [
         ("a read of what was written", true, vec![done(Call::Write(1), 0, 1), done(Call::Read(Some(1)), 2, 3)]),

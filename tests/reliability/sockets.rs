@@ -161,7 +161,7 @@ pub(crate) async fn run(server: &Server, names: &[String]) -> Tally {
                     }
                 }
             }
-            Err(error) => tally.skip(format!("{:?} {}: {}", operation.family, operation.name, error.kind())),
+            Err(error) => tally.skip(format!("{:?} {}: {}", operation.family, operation.name, error.message())),
         }
     }
     let played = futures_util::stream::iter(cells.iter().zip(names)).map(|(cell, name)| async move {

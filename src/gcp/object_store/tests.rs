@@ -127,8 +127,7 @@ async fn a_body_that_ends_early_is_an_error_and_not_a_short_object() {
 #[tokio::test]
 async fn a_version_other_than_the_one_asked_for_is_never_handed_out() {
     let (_server, store) = store(vec![media(b"x", b"x")]).await;
-    let options =
-        GetOptions { if_match: Some(crate::object_store::Version::new("gcp", "4")), ..GetOptions::default() };
+    let options = GetOptions { if_match: Some(crate::object_store::Version::new("gcp", "4")), ..GetOptions::default() };
     assert_eq!(store.get(&key(), options).await.unwrap_err().kind(), ErrorKind::PreconditionFailed);
 }
 
