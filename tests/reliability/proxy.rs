@@ -137,7 +137,7 @@ fn label(head: &str) -> String {
     format!("{method} {} {} {}", kind.unwrap_or(&""), verb.unwrap_or(""), asked.join("&"))
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<Request> {
+async fn read_request(stream: &mut TcpStream, upstream: &str) -> Option<Request> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(place) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -158,10 +158,16 @@ async fn read_request(stream: &mut TcpStream) -> Option<Request> {
             return None;
         }
     }
+    let reads = head.starts_with("GET ") && header(&head, "authorization").is_none();
     // One request a connection, so that the end of an answer is the end of the connection.
     let lines = head.trim_end().lines().filter(|line| {
         let name = line.split(':').next().unwrap_or_default();
         !name.eq_ignore_ascii_case("connection") && !name.eq_ignore_ascii_case("expect")
+    });
+    let lines = lines.map(|line| match line.split_once(':') {
+        // A read may be routed by the name of its host.
+        Some((name, _)) if reads && name.eq_ignore_ascii_case("host") => format!("host: {upstream}"),
+        _ => line.to_owned(),
     });
     let mut sent: Vec<u8> = lines.collect::<Vec<_>>().join("\r\n").into_bytes();
     sent.extend_from_slice(b"\r\nconnection: close\r\n\r\n");
@@ -205,7 +211,7 @@ impl Shared {
     }
 
     async fn serve(&self, mut client: TcpStream) {
-        let Some(Request { bytes, label }) = read_request(&mut client).await else { return };
+        let Some(Request { bytes, label }) = read_request(&mut client, &self.upstream).await else { return };
         let fault = self.meet(&label);
         let always = self.always.lock().expect("no panic before").clone();
         if let Some((status, body)) = always {

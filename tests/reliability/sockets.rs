@@ -85,6 +85,17 @@ impl Server {
     }
 }
 
+/// What a server is known to do wrong.
+fn gap(server: &str, operation: &str, label: &str) -> Option<&'static str> {
+    match (server, operation) {
+        // https://github.com/fsouza/fake-gcs-server: the question how far an upload is publishes what there is of it.
+        ("fake-gcs", "upload_create") if label.starts_with("PUT") => {
+            Some("fake-gcs-server ends an upload that is asked how far it is")
+        }
+        _ => None,
+    }
+}
+
 struct Cell {
     operation: Operation,
     label: String,
@@ -155,6 +166,10 @@ pub(crate) async fn run(server: &Server, names: &[String]) -> Tally {
         match usual.await {
             Ok((expected, labels)) => {
                 for (label, usual) in labels {
+                    if let Some(gap) = gap(server.name, operation.name, &label) {
+                        tally.skip(gap);
+                        continue;
+                    }
                     for (fault, class) in faults() {
                         let (label, expected) = (label.clone(), expected.clone());
                         cells.push(Cell { operation: *operation, label, usual, expected, fault, class });
