@@ -98,8 +98,9 @@ impl Client {
         };
         let ended = self.now();
         self.entries.push(Entry { key, call, end, began, ended, echo: false });
-        if self.mischief.is_some() && end == End::Done && matches!(call, Call::Write(_) | Call::Delete) {
+        if self.mischief.is_some() && end != End::Refused && matches!(call, Call::Write(_) | Call::Delete) {
             // Documented: what states no condition is repeated after a lost answer, and so may be done twice.
+            let ended = if end == End::Done { ended } else { u64::MAX };
             self.entries.push(Entry { key, call, end: End::Unknown, began, ended, echo: true });
         }
     }

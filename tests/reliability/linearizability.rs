@@ -35,7 +35,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The state after the call, if it can end as it did in this one.
-    fn after(&self, state: Option<u64>) -> Option<Option<u64>> {
+    fn after(&self, state: Option<u64>, echoed: &HashSet<u64>) -> Option<Option<u64>> {
         let (holds, next) = match self.call {
             Call::Read(seen) => return (seen == state).then_some(state),
             Call::Write(value) => (true, Some(value)),
@@ -45,7 +45,11 @@ impl Entry {
         };
         match self.end {
             End::Done => holds.then_some(next),
-            End::Refused => (!holds).then_some(state),
+            // A value that an echo wrote again has another version: which of them the call named is not known.
+            End::Refused => {
+                let vague = matches!(self.call, Call::Swap { from, .. } if echoed.contains(&from));
+                (!holds || vague).then_some(state)
+            }
             End::Unknown => Some(if holds { next } else { state }),
         }
     }
@@ -56,6 +60,9 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
     assert!(entries.len() <= 128, "a history of one key has at most 128 calls");
     let known = entries.iter().enumerate().filter(|(_, entry)| entry.end != End::Unknown);
     let known: u128 = known.fold(0, |all, (place, _)| all | 1 << place);
+    let echoes = entries.iter().filter(|entry| entry.echo);
+    let echoed =
+        echoes.filter_map(|entry| if let Call::Write(value) = entry.call { Some(value) } else { None }).collect();
     let mut seen = HashSet::new();
     let mut open = vec![(0_u128, None)];
     while let Some((placed, state)) = open.pop() {
@@ -75,7 +82,7 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
             entry.began <= horizon && (!entry.echo || entry.ended >= now)
         };
         for place in (0..entries.len()).filter(waiting).filter(possible) {
-            if let Some(next) = entries[place].after(state) {
+            if let Some(next) = entries[place].after(state, &echoed) {
                 open.push((placed | 1 << place, next));
             }
         }
