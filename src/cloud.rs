@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::observed::{Observed, Transferring};
+use crate::observed::{Exchanging, Observed, Transferring};
 use crate::{Config, Error, ErrorKind, JobName, JobRunner, ObjectStore, ObjectUri, Provider, Result, SecretStore};
 
 /// What a provider module builds.
@@ -50,12 +50,13 @@ impl Cloud {
         };
         let Backends { objects, secrets, jobs } = backends(&config)?;
         tracing::info!(%provider, default_job = config.default_job.as_ref().map(JobName::as_str), "connected");
+        let objects: Arc<dyn ObjectStore> = Arc::new(Observed::new(Transferring::new(objects, config.transfer)));
         Ok(Self {
             provider,
             default_job: config.default_job,
-            objects: Arc::new(Observed::new(Transferring::new(objects, config.transfer))),
             secrets: Arc::new(Observed::new(secrets)),
-            jobs: Arc::new(Observed::new(jobs)),
+            jobs: Arc::new(Observed::new(Exchanging::new(jobs, Arc::clone(&objects)))),
+            objects,
             #[cfg(feature = "local")]
             local,
         })

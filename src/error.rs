@@ -136,7 +136,7 @@ impl fmt::Display for ErrorKind {
 
 /// Why a call failed: the kind, the operation and its subject, and what the provider said.
 ///
-/// One line of `Display`; the source is not repeated in it. Values of secrets, payloads and signed URLs are never
+/// One line of `Display`, with control characters escaped; the source is not repeated in it. Values of secrets, payloads and signed URLs are never
 /// part of an error, and errors of secret operations keep no source from a provider's SDK.
 pub struct Error(Box<Inner>);
 
@@ -354,9 +354,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, operation, subject, message, code, status, .. } = &*self.0;
-        write!(f, "{operation} `{subject}`: {kind}")?;
+        write!(f, "{operation} `{}`: {kind}", OneLine(subject))?;
         if !message.is_empty() {
-            write!(f, ": {message}")?;
+            write!(f, ": {}", OneLine(message))?;
         }
         match (code, status) {
             (Some(code), Some(status)) => write!(f, " ({code}, HTTP {status})"),
@@ -364,6 +364,24 @@ impl fmt::Display for Error {
             (None, Some(status)) => write!(f, " (HTTP {status})"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// Text in which control characters are escaped: a name that somebody else has chosen must not write a line of its
+/// own into a log, nor a command to a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(char::is_control) {
+            let (before, from) = rest.split_at(at);
+            let width = from.chars().next().map_or(0, char::len_utf8);
+            let (control, after) = from.split_at(width);
+            write!(f, "{before}{}", control.escape_debug())?;
+            rest = after;
+        }
+        f.write_str(rest)
     }
 }
 
@@ -404,6 +422,13 @@ mod tests {
             error.to_string(),
             "object_store.get `s3://b/k`: not found: there is no such object (NoSuchKey, HTTP 404)"
         );
+    }
+
+    #[test]
+    fn a_name_with_control_characters_writes_no_line_and_no_command() {
+        let error = Error::new(ErrorKind::InvalidInput, "object_uri", "a\n\u{1b}[2Jb", "one\r\ntwo");
+        assert_eq!(error.to_string(), r"object_uri `a\n\u{1b}[2Jb`: invalid input: one\r\ntwo");
+        assert_eq!(error.subject(), "a\n\u{1b}[2Jb");
     }
 
     #[test]

@@ -22,12 +22,16 @@ pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> 
     let kind = match source.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput => {
+            ErrorKind::InvalidInput
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             ErrorKind::ResourceExhausted
         }
         _ => ErrorKind::Internal,
     };
-    Error::new(kind, operation, path.display(), "the file operation failed").with_source(source)
+    let message = format!("the file operation failed: {}", source.kind());
+    Error::new(kind, operation, path.display(), message).with_source(source)
 }
 
 /// A file to be read, and its size.

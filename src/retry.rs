@@ -83,8 +83,8 @@ impl Retrier {
     pub(crate) fn for_body(&self, bytes: u64) -> Self {
         let mut retrier = self.clone();
         let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        retrier.policy.attempt_timeout += extra;
-        retrier.policy.call_timeout += extra;
+        retrier.policy.attempt_timeout = retrier.policy.attempt_timeout.saturating_add(extra);
+        retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
         retrier
     }
 
@@ -107,10 +107,10 @@ impl Retrier {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let deadline = Instant::now() + self.policy.call_timeout;
+        let deadline = after(self.policy.call_timeout);
         let mut maybe_applied = false;
         for number in 1.. {
-            let until = deadline.min(Instant::now() + self.policy.attempt_timeout);
+            let until = deadline.min(after(self.policy.attempt_timeout));
             let error = match timeout_at(until, attempt(number)).await {
                 Ok(Ok(value)) => {
                     self.earn();
@@ -124,7 +124,7 @@ impl Retrier {
             maybe_applied |= error.may_have_applied();
             let safe = safety != Safety::Once || !error.may_have_applied();
             let pause = self.pause(number, error.retry_after());
-            let in_time = Instant::now() + pause < deadline;
+            let in_time = pause < deadline.saturating_duration_since(Instant::now());
             if !error.is_transient() || !safe || !in_time || number >= self.policy.max_attempts || !self.spend() {
                 let unknown = maybe_applied && error.is_transient() && safety != Safety::Read;
                 return Err(match (unknown, maybe_applied && safety != Safety::Read) {
@@ -156,9 +156,23 @@ impl Retrier {
     }
 }
 
+/// The moment so much later; a policy that says "for ever" means a year.
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+fn after(wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + wait.min(YEAR)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_policy_without_any_limit_is_no_reason_to_panic() {
+        let forever = Duration::MAX;
+        let policy = RetryPolicy { call_timeout: forever, attempt_timeout: forever, ..RetryPolicy::default() };
+        assert_eq!(Retrier::new(policy).run("t", "x", Safety::Read, async |_| Ok(7)).await.unwrap(), 7);
+    }
 
     fn failure(kind: ErrorKind) -> Error {
         Error::new(kind, "t", "x", "")

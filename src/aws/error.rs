@@ -111,6 +111,11 @@ impl Facts {
             SdkError::TimeoutError(_) => {
                 Verdict { kind: ErrorKind::Timeout, message: "the call took too long", may_have_applied: true }
             }
+            // Something on the way, or the service itself, refused in a language of its own. A 404 is left out: it
+            // need not be about what was asked for.
+            SdkError::ResponseError(_) if matches!(status, Some(401 | 403 | 407 | 413 | 429)) => {
+                of_answer(None, status)
+            }
             SdkError::ResponseError(_) => lost("the answer broke off or was not understood"),
             SdkError::ConstructionFailure(_) => definite(ErrorKind::Internal, "the request could not be built"),
             _ => lost("the call failed"),
@@ -273,6 +278,7 @@ fn of_answer(code: Option<&str>, status: Option<u16>) -> Verdict {
         401 => definite(Unauthenticated, "the credentials were refused"),
         403 => definite(PermissionDenied, ""),
         404 => definite(NotFound, "there is none"),
+        407 => definite(Unauthenticated, "a proxy on the way wants credentials"),
         405 | 501 => definite(Unsupported, "the service cannot do this"),
         408 => definite(Unavailable, "the service waited too long for the request"),
         409 => definite(Conflict, "another write was under way at the same time"),
@@ -304,6 +310,26 @@ mod tests {
         assert_eq!(ends("InternalError", 500), (ErrorKind::Unavailable, true));
         assert_eq!(ends("InternalError", 200), (ErrorKind::Unavailable, true));
         assert_eq!(ends("", 502), (ErrorKind::Unavailable, true));
+    }
+
+    #[test]
+    fn a_refusal_that_is_not_understood_is_one_all_the_same_and_a_missing_page_is_no_missing_object() {
+        use aws_sdk_ecs::operation::run_task::RunTaskError;
+        use aws_smithy_types::body::SdkBody;
+
+        let call = Call { operation: "t", subject: "s", effect: Effect::Changes, permission: "ecs:RunTask" };
+        let ends = |status: u16| {
+            let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from("<Error/>"));
+            classify(SdkError::<RunTaskError, _>::response_error("malformed JSON", answer), call)
+        };
+        let denied = ends(403);
+        assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+        assert!(denied.message().contains("ecs:RunTask") && !denied.may_have_applied(), "{denied}");
+        assert_eq!(ends(429).kind(), ErrorKind::Throttled);
+        for status in [200, 404, 502] {
+            let lost = ends(status);
+            assert_eq!((lost.kind(), lost.may_have_applied()), (ErrorKind::Unavailable, true), "{status}");
+        }
     }
 
     #[test]

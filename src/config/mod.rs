@@ -12,11 +12,14 @@ mod readme;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 pub use provider::Provider;
 pub use variables::{VARIABLES, Variable};
 
+use self::problems::Problems;
 use crate::job_runner::JobEnvironment;
 use crate::retry::RetryPolicy;
 use crate::{JobName, Result, TransferPolicy};
@@ -118,8 +121,8 @@ pub struct LocalConfig {
     pub signed_url_base: Option<String>,
 }
 
-/// A job definition of the `local` provider.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A job definition of the `local` provider. `Debug` does not show the values of its variables.
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalJob {
     /// The program and its arguments. No shell is involved.
@@ -139,13 +142,25 @@ pub struct LocalJob {
     pub grace_seconds: Option<u64>,
 }
 
+impl fmt::Debug for LocalJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalJob")
+            .field("command", &self.command)
+            .field("args", &self.args)
+            .field("env", &self.env.keys())
+            .field("timeout_seconds", &self.timeout_seconds)
+            .field("grace_seconds", &self.grace_seconds)
+            .finish()
+    }
+}
+
 impl Config {
     /// Reads the settings from the process environment; see [`VARIABLES`].
     ///
     /// # Errors
     /// `InvalidConfig` listing every missing or malformed variable by name.
     pub fn from_env() -> Result<Self> {
-        Self::from_lookup(process_variable)
+        read::config(&process_variable, undecodable(process_variables()))
     }
 
     /// Reads the settings from any source of variables; pure. Empty values count as unset.
@@ -153,7 +168,7 @@ impl Config {
     /// # Errors
     /// `InvalidConfig` listing every missing or malformed variable by name.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        read::config(&lookup)
+        read::config(&lookup, Problems::default())
     }
 
     /// A configuration for the `local` provider under `root`, with every other setting at its default.
@@ -194,4 +209,47 @@ impl Config {
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+#[allow(clippy::disallowed_methods)]
+fn process_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+}
+
+/// The variables of the crate whose values are not text: they must not pass for unset.
+fn undecodable(variables: impl Iterator<Item = (OsString, OsString)>) -> Problems {
+    let mut problems = Problems::default();
+    for (name, value) in variables {
+        let own = VARIABLES.iter().find(|variable| name == variable.name);
+        if let (Some(variable), None) = (own, value.to_str()) {
+            problems.add(variable.name, "is not UTF-8");
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn debug_does_not_show_the_values_of_a_jobs_variables() {
+        let env = [("TOKEN".to_owned(), "hunter2".to_owned())].into();
+        let config =
+            Config::local("x").with_local_job(JobName::new("j").unwrap(), LocalJob { env, ..LocalJob::default() });
+        let shown = format!("{config:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_a_problem_and_not_unset() {
+        let value = OsString::from_vec(b"\xff".to_vec());
+        let variables = [("ANYCLOUD_BUCKET".into(), value.clone()), ("NOT_OURS".into(), value)];
+        let error = read::config(&|_| None, undecodable(variables.into_iter())).unwrap_err();
+        assert!(error.message().contains("ANYCLOUD_BUCKET is not UTF-8"), "{error}");
+        assert!(!error.message().contains("NOT_OURS"), "{error}");
+    }
 }

@@ -6,7 +6,11 @@ pub(super) struct Problems(Vec<String>);
 
 impl Problems {
     pub(super) fn add(&mut self, variable: &str, problem: impl AsRef<str>) {
-        self.0.push(format!("{variable} {}", problem.as_ref()));
+        let problem = format!("{variable} {}", problem.as_ref());
+        // One variable may be read for several settings.
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -62,7 +63,9 @@ impl Reader<'_> {
                 && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
         });
         if !well_formed {
-            self.problems.add(name, format!("is not an address like `http://127.0.0.1:4566`: `{value}`"));
+            // What comes before an `@` may be a password.
+            let shown = if value.contains('@') { "(not shown: it may hold a password)" } else { &value };
+            self.problems.add(name, format!("is not an address like `http://127.0.0.1:4566`: `{shown}`"));
             return None;
         }
         Some(url.trim_end_matches('/').to_owned())
@@ -76,8 +79,8 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
-    let mut reader = Reader { lookup, problems: Problems::default() };
+pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems) -> Result<Config> {
+    let mut reader = Reader { lookup, problems };
     let chosen = reader.text("CLOUD_PROVIDER");
     let provider = chosen.as_deref().map_or(Some(Provider::Gcp), Provider::parse);
     if provider.is_none() {
@@ -86,7 +89,7 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> 
     }
     let aws = aws(&mut reader, provider);
     let gcp = gcp(&mut reader, provider);
-    let local = local(&reader);
+    let local = local(&mut reader, provider);
     let own_job = match provider {
         Some(Provider::Aws) => "ECS_TASK_FAMILY",
         Some(Provider::Gcp) => "CLOUD_RUN_JOB_NAME",
@@ -94,11 +97,11 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Config> 
     };
     let default_job = reader.job(&[own_job, "ANYCLOUD_JOB"]);
     let mut retry = RetryPolicy::default();
-    if let Some(attempts) = reader.parsed("ANYCLOUD_MAX_ATTEMPTS", "a number of attempts") {
-        retry.max_attempts = attempts;
+    if let Some(attempts) = reader.parsed::<NonZeroU32>("ANYCLOUD_MAX_ATTEMPTS", "a number of attempts from 1") {
+        retry.max_attempts = attempts.get();
     }
-    if let Some(seconds) = reader.parsed("ANYCLOUD_CALL_TIMEOUT_SECONDS", "a number of seconds") {
-        retry.call_timeout = Duration::from_secs(seconds);
+    if let Some(seconds) = reader.parsed::<NonZeroU64>("ANYCLOUD_CALL_TIMEOUT_SECONDS", "a number of seconds from 1") {
+        retry.call_timeout = Duration::from_secs(seconds.get());
     }
     let allow_http = reader.switch("ANYCLOUD_ALLOW_HTTP").unwrap_or(false);
     let Some(provider) = provider.filter(|_| reader.problems.is_empty()) else {
@@ -121,12 +124,23 @@ fn bucket(reader: &mut Reader<'_>, own: &str, needed: bool) -> String {
     }
     if bucket.is_empty() {
         reader.problems.add("ANYCLOUD_BUCKET", format!("(or {own}) is not set"));
-    } else if bucket.contains("://") || bucket.contains('/') {
-        reader
-            .problems
-            .add("ANYCLOUD_BUCKET", format!("(or {own}) is a bucket's name, without scheme or path: `{bucket}`"));
+    } else {
+        check_bucket(reader, own, &bucket);
     }
     bucket
+}
+
+/// Refuses what is no name of a bucket anywhere: an address, a path, a name with spaces.
+fn check_bucket(reader: &mut Reader<'_>, own: &str, bucket: &str) {
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if bucket.starts_with('.') || !bucket.bytes().all(named) {
+        let or = if own.is_empty() { String::new() } else { format!("(or {own}) ") };
+        let message = format!(
+            "{or}is not a bucket's name, which has letters, digits, `.`, `_` and `-`, and neither scheme nor path: \
+             {bucket:?}"
+        );
+        reader.problems.add("ANYCLOUD_BUCKET", message);
+    }
 }
 
 fn aws(reader: &mut Reader<'_>, provider: Option<Provider>) -> AwsConfig {
@@ -170,14 +184,18 @@ fn gcp(reader: &mut Reader<'_>, provider: Option<Provider>) -> GcpConfig {
     GcpConfig { emulator, ..config }
 }
 
-fn local(reader: &Reader<'_>) -> LocalConfig {
+fn local(reader: &mut Reader<'_>, provider: Option<Provider>) -> LocalConfig {
+    let bucket = reader.text("ANYCLOUD_BUCKET").unwrap_or_else(|| DEFAULT_LOCAL_BUCKET.to_owned());
+    if provider == Some(Provider::Local) {
+        check_bucket(reader, "", &bucket);
+    }
     LocalConfig {
         root: PathBuf::from(reader.text("ANYCLOUD_LOCAL_ROOT").unwrap_or_else(|| DEFAULT_LOCAL_ROOT.to_owned())),
-        bucket: reader.text("ANYCLOUD_BUCKET").unwrap_or_else(|| DEFAULT_LOCAL_BUCKET.to_owned()),
+        bucket,
         jobs_file: reader.text("ANYCLOUD_LOCAL_JOBS").map(PathBuf::from),
         jobs: BTreeMap::new(),
         supervisor: reader.text("ANYCLOUD_LOCAL_SUPERVISOR").map(PathBuf::from),
-        signed_url_base: reader.text("ANYCLOUD_LOCAL_URL"),
+        signed_url_base: reader.endpoint(&["ANYCLOUD_LOCAL_URL"]),
     }
 }
 
@@ -191,7 +209,8 @@ mod tests {
     use crate::config::VARIABLES;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config> {
-        config(&|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        config(&lookup, Problems::default())
     }
 
     #[test]
@@ -233,18 +252,44 @@ mod tests {
 
     #[test]
     fn a_bucket_given_as_an_address_is_refused() {
-        let error = read(&[("CLOUD_PROVIDER", "aws"), ("ANYCLOUD_BUCKET", "gs://b")]).unwrap_err();
-        assert!(error.message().contains("gs://b"), "{error}");
+        for provider in ["aws", "gcp", "local"] {
+            for bucket in ["gs://b", "b/prefix", "my bucket", ".."] {
+                let error = read(&[("CLOUD_PROVIDER", provider), ("ANYCLOUD_BUCKET", bucket)]).unwrap_err();
+                assert!(error.message().contains(bucket), "{provider}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_would_fail_at_the_first_call_are_refused_here() {
+        for (name, value) in [
+            ("ANYCLOUD_MAX_ATTEMPTS", "0"),
+            ("ANYCLOUD_CALL_TIMEOUT_SECONDS", "0"),
+            ("ANYCLOUD_CALL_TIMEOUT_SECONDS", "-1"),
+            ("ANYCLOUD_LOCAL_URL", "not an address"),
+        ] {
+            let error = read(&[("CLOUD_PROVIDER", "local"), (name, value)]).unwrap_err();
+            assert!(error.message().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_problem_is_told_once_and_without_a_password() {
+        let pairs = [("CLOUD_PROVIDER", "aws"), ("S3_BUCKET", "b"), ("AWS_ENDPOINT_URL", "http://me:hunter2@host")];
+        let error = read(&pairs).unwrap_err();
+        assert_eq!(error.message().matches("AWS_ENDPOINT_URL").count(), 1, "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error}");
     }
 
     #[test]
     fn exactly_the_documented_variables_are_read() {
         let asked = RefCell::new(BTreeSet::new());
         for provider in ["aws", "gcp", "local"] {
-            let _ = config(&|name| {
+            let lookup = |name: &str| {
                 asked.borrow_mut().insert(name.to_owned());
                 (name == "CLOUD_PROVIDER").then(|| provider.to_owned())
-            });
+            };
+            let _ = config(&lookup, Problems::default());
         }
         let documented: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name.to_owned()).collect();
         assert_eq!(asked.into_inner(), documented);

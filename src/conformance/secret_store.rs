@@ -105,6 +105,8 @@ async fn what_is_not_there_is_not_found(fixture: Fixture) {
     let versions: Result<Vec<_>, _> = store.list_versions(name).try_collect().await;
     assert_eq!(kind(versions), ErrorKind::NotFound);
     assert!(!store.exists(name).await.unwrap());
+    let error = store.get_latest(name).await.unwrap_err();
+    assert_eq!((error.operation(), error.subject()), ("secret_store.get", name.as_str()), "{error}");
     fixture.create("one").await;
     let previous = store.get(name, &VersionSelector::Previous).await;
     assert_eq!(kind(previous), ErrorKind::NotFound);

@@ -164,7 +164,13 @@ pub(super) fn signed_call(shared: &Shared, method: &Method, uri: &Uri, call: &Ca
         "xml.objects.get" | "xml.objects.head" => {
             let object = storage.object(bucket, name, call.number("generation")?)?;
             Conditions::of_headers(call)?.check(Some(object), Purpose::Read)?;
-            media::download(object, &call.headers)
+            let mut reply = media::download(object, &call.headers)?;
+            // https://cloud.google.com/storage/docs/xml-api/reference-headers#query
+            if let Some(disposition) = call.query("response-content-disposition") {
+                reply.headers.remove("content-disposition");
+                reply = reply.with("content-disposition", disposition);
+            }
+            Ok(reply)
         }
         "xml.objects.put" => {
             let conditions = Conditions::of_headers(call)?;

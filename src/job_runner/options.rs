@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,9 @@ use serde::Serialize;
 use crate::{Error, ErrorKind, IdempotencyKey, JobName, Result};
 
 /// How to run a job. Fill in what matters and take the rest from `..Default::default()`.
-#[derive(Clone, Debug)]
+///
+/// `Debug` shows neither the payload nor the values of variables.
+#[derive(Clone)]
 pub struct JobRequest {
     /// Arguments in place of those of the definition; `Some` of none clears them where the platform can.
     pub args: Option<Vec<String>>,
@@ -24,7 +27,8 @@ pub struct JobRequest {
     /// How long the execution may run; then it is stopped and its outcome is `TimedOut`. The definition's own limit,
     /// or none, if `None`.
     pub timeout: Option<Duration>,
-    /// Labels (tags on AWS): keys and values of up to 63 characters of `[a-z0-9_-]`, keys starting with a letter.
+    /// Labels (tags on AWS): keys and values of up to 63 characters of `[a-z0-9_-]`, keys starting with a letter; at
+    /// most 50, the limit of [ECS](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html).
     pub labels: BTreeMap<String, String>,
     /// The key of this logical submission; a random one if none is given.
     pub idempotency_key: Option<IdempotencyKey>,
@@ -32,6 +36,23 @@ pub struct JobRequest {
     pub attempt: NonZeroU32,
     /// What kind of capacity to run on.
     pub capacity: Capacity,
+}
+
+impl fmt::Debug for JobRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRequest")
+            .field("args", &self.args)
+            .field("env", &self.env.keys())
+            .field("payload_bytes", &self.payload.as_ref().map(Bytes::len))
+            .field("resources", &self.resources)
+            .field("tasks", &self.tasks)
+            .field("timeout", &self.timeout)
+            .field("labels", &self.labels)
+            .field("idempotency_key", &self.idempotency_key)
+            .field("attempt", &self.attempt)
+            .field("capacity", &self.capacity)
+            .finish()
+    }
 }
 
 impl Default for JobRequest {
@@ -89,6 +110,10 @@ impl JobRequest {
                 return fail(ErrorKind::InvalidInput, format!("the variable `{name}` is reserved"));
             }
         }
+        if self.labels.len() > MAX_LABELS {
+            let message = format!("an execution has at most {MAX_LABELS} labels, not {}", self.labels.len());
+            return fail(ErrorKind::InvalidInput, message);
+        }
         let label = |text: &str| {
             text.len() <= 63
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
@@ -108,6 +133,8 @@ impl JobRequest {
 /// The longest value of one variable: the limit of
 /// [Cloud Run](https://cloud.google.com/run/docs/configuring/jobs/environment-variables).
 const MAX_VARIABLE_BYTES: usize = 32 * 1024;
+
+const MAX_LABELS: usize = 50;
 
 /// CPU and memory of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -220,6 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_neither_payload_nor_values_of_variables() {
+        let env = [("TOKEN".to_owned(), "hunter2".to_owned())].into();
+        let request = JobRequest { env, payload: Some("hunter3".into()), ..JobRequest::default() };
+        let submission = crate::job_runner::Submission::new(&JobName::new("train").unwrap(), &request).unwrap();
+        let encoded = &submission.env["ANYCLOUD_PAYLOAD"];
+        let shown = format!("{request:?} {submission:?}");
+        assert!(shown.contains("TOKEN") && shown.contains("ANYCLOUD_PAYLOAD"), "{shown}");
+        assert!(!shown.contains("hunter") && !shown.contains(encoded.as_str()), "{shown}");
+    }
+
+    #[test]
     fn requests_that_a_platform_would_refuse_are_refused_before_sending() {
         let env = |name: &str, value: &str| JobRequest {
             env: [(name.to_owned(), value.to_owned())].into(),
@@ -233,5 +271,8 @@ mod tests {
         assert_eq!(check(env("A", &"v".repeat(40_000))), Err(ErrorKind::TooLarge));
         let labels = [("Team".to_owned(), "x".to_owned())].into();
         assert_eq!(check(JobRequest { labels, ..JobRequest::default() }), Err(ErrorKind::InvalidInput));
+        let labels = |count| (0..count).map(|number| (format!("l{number}"), String::new())).collect();
+        assert_eq!(check(JobRequest { labels: labels(50), ..JobRequest::default() }), Ok(()));
+        assert_eq!(check(JobRequest { labels: labels(51), ..JobRequest::default() }), Err(ErrorKind::InvalidInput));
     }
 }

@@ -84,8 +84,9 @@ impl From<SubmissionId> for String {
 }
 
 /// What a runner hands to the platform for one request: the ids, and the environment with the payload in it or where
-/// to find it. Made by runners, providers of your own included.
-#[derive(Clone, Debug)]
+/// to find it. Made by runners, providers of your own included. `Debug` does not show the values of variables, one of
+/// which is the payload.
+#[derive(Clone)]
 pub struct Submission {
     /// The id.
     pub id: SubmissionId,
@@ -96,6 +97,17 @@ pub struct Submission {
     /// The variables to set beside those of the request: names that start with `ANYCLOUD_`.
     pub env: BTreeMap<String, String>,
     spilled: Option<Bytes>,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submission")
+            .field("id", &self.id)
+            .field("key", &self.key)
+            .field("fingerprint", &self.fingerprint)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Submission {

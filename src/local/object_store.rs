@@ -170,7 +170,9 @@ impl Shared {
         }
         let bucket = Bucket::open(Arc::clone(&self.operations), &self.root, &self.name).map_err(|source| {
             let doing = format!("the directory {} (ANYCLOUD_LOCAL_ROOT) could not be opened", self.root.display());
-            failed(operation, subject, &doing, source)
+            let error = failed(operation, subject, &doing, source);
+            // The setting is wrong, not a right missing.
+            if self.root.exists() && !self.root.is_dir() { error.with_kind(ErrorKind::InvalidConfig) } else { error }
         })?;
         Ok(Arc::clone(opened.insert(Arc::new(bucket))))
     }
@@ -278,8 +280,8 @@ impl ObjectStore for FileStore {
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
         let shared = Arc::clone(&self.shared);
         let this = self.clone();
-        let prefix = options.prefix.clone();
-        let open = move || shared.bucket("object_store.list", &prefix);
+        let subject = format!("{}://{}/{}", Scheme::Local.as_str(), shared.name, options.prefix);
+        let open = move || shared.bucket("object_store.list", &subject);
         listing::list(open, Arc::new(move |key| this.uri(key)), options)
     }
 

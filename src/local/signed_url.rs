@@ -30,6 +30,18 @@ const PART_BYTES: u64 = 1 << 20;
 /// is answered with 403. GET and HEAD know `Range`, `If-Range` and `If-None-Match`; PUT answers 412 where it may only
 /// create and there is an object. Browsers of any origin may call it, unless
 /// [`with_allowed_origin`](Self::with_allowed_origin) says otherwise.
+///
+/// In the route that a web application keeps for it, whatever the framework:
+///
+/// ```no_run
+/// # async fn route(cloud: anycloud::Cloud, request: http::Request<http_body_util::Full<bytes::Bytes>>) {
+/// if let Some(handler) = cloud.signed_url_handler() {
+///     let response = handler.handle(request).await;
+///     // … and hand the response back: its body is an `http_body::Body`.
+///     # drop(response);
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SignedUrlHandler {
     store: Arc<FileStore>,

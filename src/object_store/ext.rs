@@ -203,8 +203,8 @@ pub trait ObjectStoreExt: ObjectStore {
     /// Uploads a file.
     ///
     /// # Errors
-    /// `NotFound` for a file that is not there, `Internal` for one that cannot be read; and those of
-    /// [`ObjectStore::put`].
+    /// `NotFound` for a file that is not there, `InvalidInput` for a directory, `PermissionDenied` or `Internal` for a
+    /// file that cannot be read; and those of [`ObjectStore::put`].
     async fn upload_file(
         self: &Arc<Self>,
         path: &Path,
@@ -219,7 +219,9 @@ pub trait ObjectStoreExt: ObjectStore {
     /// Downloads an object to a file, which appears whole or not at all.
     ///
     /// # Errors
-    /// `Internal` or `ResourceExhausted` for a file that cannot be written; and those of [`ObjectStore::get`].
+    /// `NotFound` also for a directory that is not there (the subject is the path then), `InvalidInput` for a path that
+    /// is one, `PermissionDenied`, `ResourceExhausted` or `Internal` for a file that cannot be written; and those of
+    /// [`ObjectStore::get`].
     async fn download_file(
         &self,
         key: &ObjectKey,

@@ -3,13 +3,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tracing::{Span, field, info_span};
 
-use super::{Observed, traced};
+use super::{Observed, Traced, note, traced, traced_stream};
 use crate::object_store::{
-    CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
-    ObjectMeta, PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
+    ByteStream, ContentHeaders, CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry,
+    ListOptions, ObjectCapabilities, ObjectMeta, PartRules, PutResult, SignOptions, SignedRequest, StaleUploads,
+    Upload,
 };
 use crate::transfer::{Downloads, TransferPolicy};
 use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, WriteId};
@@ -28,25 +30,109 @@ impl Transferring {
     }
 }
 
+/// The span of one operation. `aws.s3.…` are OpenTelemetry's names for what others have none for.
+fn span(operation: &'static str, provider: &'static str, bucket: &str, key: &str) -> Span {
+    let span = info_span!(
+        "object_store",
+        otel.name = operation,
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        error.type = field::Empty,
+        http.response.status_code = field::Empty,
+        cloud.provider = provider,
+        anycloud.bucket = bucket,
+        anycloud.key = key,
+        anycloud.keys = field::Empty,
+        aws.s3.bucket = field::Empty,
+        aws.s3.key = field::Empty,
+    );
+    if provider == "aws" {
+        span.record("aws.s3.bucket", bucket);
+        span.record("aws.s3.key", key);
+    }
+    span
+}
+
 impl Observed<Transferring> {
     fn span(&self, operation: &'static str, uri: &ObjectUri) -> Span {
-        info_span!(
-            "object_store",
-            otel.name = operation,
-            otel.kind = "client",
-            otel.status_code = field::Empty,
-            error.type = field::Empty,
-            cloud.provider = self.inner.store.capabilities().provider,
-            anycloud.bucket = %uri.bucket,
-            anycloud.key = %uri.key,
-        )
+        span(operation, self.provider(), &uri.bucket, uri.key.as_str())
     }
 
-    fn check_put(&self, operation: &'static str, key: &ObjectKey, options: &mut PutOptions) -> Result<ObjectUri> {
-        let uri = self.inner.store.uri(key);
-        options.headers.check(operation, &uri)?;
+    fn provider(&self) -> &'static str {
+        self.inner.store.capabilities().provider
+    }
+
+    /// The address of the bucket, and its name, whatever the key.
+    fn bucket(&self) -> (String, String) {
+        let Ok(any) = ObjectKey::new("any") else { return Default::default() };
+        let ObjectUri { scheme, bucket, .. } = self.inner.store.uri(&any);
+        (format!("{}://{bucket}/", scheme.as_str()), bucket)
+    }
+
+    fn check_put(&self, operation: &'static str, uri: &ObjectUri, options: &mut PutOptions) -> Result<()> {
         options.write_id.get_or_insert_with(WriteId::random);
-        Ok(uri)
+        options.headers.check(operation, uri)
+    }
+
+    fn check_body(&self, operation: &'static str, uri: &ObjectUri, body: &Bytes, options: &PutOptions) -> Result<()> {
+        let limit = self.inner.store.capabilities().max_put_bytes;
+        if body.len() as u64 > limit {
+            let message = format!("{} bytes are more than one put takes ({limit})", body.len());
+            return Err(Error::new(ErrorKind::TooLarge, operation, uri, message));
+        }
+        if options.crc32c.is_some_and(|expected| expected != Crc32c::of(body)) {
+            let message = "the checksum given is not that of the bytes given";
+            return Err(Error::new(ErrorKind::Corrupt, operation, uri, message));
+        }
+        Ok(())
+    }
+
+    fn check_sign(&self, operation: &'static str, uri: &ObjectUri, options: &SignOptions) -> Result<()> {
+        let longest = self.inner.store.capabilities().max_sign_expiry;
+        if options.expires_in < Duration::from_secs(1) || options.expires_in > longest {
+            let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
+            return Err(Error::new(ErrorKind::InvalidInput, operation, uri, message));
+        }
+        let headers = ContentHeaders {
+            content_type: options.content_type.clone(),
+            content_disposition: options.response_content_disposition.clone(),
+            ..ContentHeaders::default()
+        };
+        headers.check(operation, uri)
+    }
+}
+
+/// An upload whose calls have spans.
+#[derive(Debug)]
+struct ObservedUpload {
+    inner: Box<dyn Upload>,
+    provider: &'static str,
+    uri: ObjectUri,
+}
+
+impl ObservedUpload {
+    fn span(&self, operation: &'static str) -> Span {
+        span(operation, self.provider, &self.uri.bucket, self.uri.key.as_str())
+    }
+}
+
+#[async_trait]
+impl Upload for ObservedUpload {
+    fn rules(&self) -> PartRules {
+        self.inner.rules()
+    }
+
+    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+        let span = self.span("object_store.put_part");
+        Box::pin(traced(span, self.inner.put_part(part)))
+    }
+
+    async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
+        traced(self.span("object_store.finish_upload"), self.inner.finish(crc32c)).await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        traced(self.span("object_store.abort_upload"), self.inner.abort()).await
     }
 }
 
@@ -62,32 +148,36 @@ impl ObjectStore for Observed<Transferring> {
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mut options: PutOptions) -> Result<PutResult> {
         const OPERATION: &str = "object_store.put";
-        let uri = self.check_put(OPERATION, key, &mut options)?;
-        let limit = self.inner.store.capabilities().max_put_bytes;
-        if body.len() as u64 > limit {
-            let message = format!("{} bytes are more than one put takes ({limit})", body.len());
-            return Err(Error::new(ErrorKind::TooLarge, OPERATION, uri, message));
-        }
-        if options.crc32c.is_some_and(|expected| expected != Crc32c::of(&body)) {
-            let message = "the checksum given is not that of the bytes given";
-            return Err(Error::new(ErrorKind::Corrupt, OPERATION, uri, message));
-        }
-        traced(self.span(OPERATION, &uri), self.inner.store.put(key, body, options)).await
+        let uri = self.inner.store.uri(key);
+        let call = async {
+            self.check_put(OPERATION, &uri, &mut options)?;
+            self.check_body(OPERATION, &uri, &body, &options)?;
+            self.inner.store.put(key, body, options).await
+        };
+        traced(self.span(OPERATION, &uri), call).await
     }
 
     async fn start_upload(&self, key: &ObjectKey, mut options: PutOptions) -> Result<Box<dyn Upload>> {
         const OPERATION: &str = "object_store.start_upload";
-        let uri = self.check_put(OPERATION, key, &mut options)?;
-        traced(self.span(OPERATION, &uri), self.inner.store.start_upload(key, options)).await
+        let uri = self.inner.store.uri(key);
+        let call = async {
+            self.check_put(OPERATION, &uri, &mut options)?;
+            self.inner.store.start_upload(key, options).await
+        };
+        let inner = traced(self.span(OPERATION, &uri), call).await?;
+        Ok(Box::new(ObservedUpload { inner, provider: self.provider(), uri }))
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         const OPERATION: &str = "object_store.get";
         let uri = self.inner.store.uri(key);
-        if let Some(range) = options.range {
-            range.check(OPERATION, &uri)?;
-        }
-        traced(self.span(OPERATION, &uri), self.inner.downloads.get(key, options)).await
+        let span = self.span(OPERATION, &uri);
+        let call = async {
+            options.range.map_or(Ok(()), |range| range.check(OPERATION, &uri))?;
+            self.inner.downloads.get(key, options).await
+        };
+        let result = traced(span.clone(), call).await?;
+        Ok(GetResult { body: ByteStream::new(Traced { span, stream: result.body }), ..result })
     }
 
     async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
@@ -96,13 +186,17 @@ impl ObjectStore for Observed<Transferring> {
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
+        const OPERATION: &str = "object_store.list";
+        let (address, bucket) = self.bucket();
         let problem = match &options {
-            ListOptions { delimiter: Some(delimiter), .. } if delimiter.is_empty() => "the delimiter is empty",
-            ListOptions { page_size: Some(0), .. } => "a page has at least one entry",
-            _ => return self.inner.store.list(options),
+            ListOptions { delimiter: Some(delimiter), .. } if delimiter.is_empty() => Some("the delimiter is empty"),
+            ListOptions { page_size: Some(0), .. } => Some("a page has at least one entry"),
+            _ => None,
         };
-        let error = Error::new(ErrorKind::InvalidInput, "object_store.list", &options.prefix, problem);
-        Box::pin(futures_util::stream::iter([Err(error)]))
+        let refused = |problem| Err(Error::new(ErrorKind::InvalidInput, OPERATION, address + &options.prefix, problem));
+        let checked = problem.map_or(Ok(()), refused);
+        let span = span(OPERATION, self.provider(), &bucket, &options.prefix);
+        traced_stream(span, checked, || self.inner.store.list(options))
     }
 
     async fn delete(&self, key: &ObjectKey, options: DeleteOptions) -> Result<()> {
@@ -112,38 +206,40 @@ impl ObjectStore for Observed<Transferring> {
 
     async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
         use tracing::Instrument as _;
-        let span = info_span!(
-            "object_store",
-            otel.name = "object_store.delete_many",
-            otel.kind = "client",
-            cloud.provider = self.inner.store.capabilities().provider,
-            anycloud.keys = keys.len(),
-        );
-        self.inner.store.delete_many(keys).instrument(span).await
+        let span = span("object_store.delete_many", self.provider(), &self.bucket().1, "");
+        span.record("anycloud.keys", keys.len());
+        let results = self.inner.store.delete_many(keys).instrument(span.clone()).await;
+        if let Some(error) = results.iter().find_map(|(_, result)| result.as_ref().err()) {
+            note(&span, error);
+        }
+        results
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, mut options: CopyOptions) -> Result<PutResult> {
         const OPERATION: &str = "object_store.copy";
         let uri = self.inner.store.uri(to);
-        if let Some((headers, _)) = &options.replace {
-            headers.check(OPERATION, &uri)?;
-        }
-        options.write_id.get_or_insert_with(WriteId::random);
-        traced(self.span(OPERATION, &uri), self.inner.store.copy(from, to, options)).await
+        let call = async {
+            if let Some((headers, _)) = &options.replace {
+                headers.check(OPERATION, &uri)?;
+            }
+            options.write_id.get_or_insert_with(WriteId::random);
+            self.inner.store.copy(from, to, options).await
+        };
+        traced(self.span(OPERATION, &uri), call).await
     }
 
     async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
         const OPERATION: &str = "object_store.sign";
         let uri = self.inner.store.uri(key);
-        let longest = self.inner.store.capabilities().max_sign_expiry;
-        if options.expires_in < Duration::from_secs(1) || options.expires_in > longest {
-            let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
-            return Err(Error::new(ErrorKind::InvalidInput, OPERATION, uri, message));
-        }
-        traced(self.span(OPERATION, &uri), self.inner.store.sign(key, options)).await
+        let call = async {
+            self.check_sign(OPERATION, &uri, &options)?;
+            self.inner.store.sign(key, options).await
+        };
+        traced(self.span(OPERATION, &uri), call).await
     }
 
     async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
-        self.inner.store.abort_stale_uploads(older_than).await
+        let span = span("object_store.abort_stale_uploads", self.provider(), &self.bucket().1, "");
+        traced(span, self.inner.store.abort_stale_uploads(older_than)).await
     }
 }

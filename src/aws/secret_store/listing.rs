@@ -69,7 +69,7 @@ impl Vault {
                 })
                 .await?;
             found.extend(answer.secret_list().iter().filter_map(|entry| meta(entry, options)));
-            match answer.next_token {
+            match answer.next_token.filter(|token| !token.is_empty()) {
                 None => break,
                 next if next == token => return Err(same_page(LIST, &options.prefix)),
                 next => token = next,
@@ -116,7 +116,7 @@ impl Vault {
                     created: version.created_date().and_then(time),
                 });
             }
-            match answer.next_token {
+            match answer.next_token.filter(|token| !token.is_empty()) {
                 None => break,
                 next if next == token => return Err(same_page(operation, name.as_str())),
                 next => token = next,

@@ -3,12 +3,13 @@ use futures_util::TryStreamExt as _;
 
 use super::super::{Case, cases, kind};
 use super::{Fixture, pattern};
-use crate::object_store::{ByteRange, HeadOptions};
-use crate::{ErrorKind, GetOptions, ObjectStoreExt as _};
+use crate::object_store::{ByteRange, CopyOptions, HeadOptions};
+use crate::{ErrorKind, GetOptions, ObjectStoreExt as _, PutMode, PutOptions};
 
 pub(super) fn cases() -> Vec<Case<Fixture>> {
     cases![
         what_is_not_there_is_not_found,
+        errors_name_the_operation_and_the_address,
         ranges_yield_exactly_their_bytes,
         a_range_past_the_end_is_not_satisfiable,
         an_empty_range_is_refused_before_it_is_sent,
@@ -120,4 +121,26 @@ async fn files_go_up_and_come_down_the_same(fixture: Fixture) {
     assert_eq!(kind(missing), ErrorKind::NotFound);
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2, "nothing half-written stays behind");
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+async fn errors_name_the_operation_and_the_address(fixture: Fixture) {
+    let (store, key) = (&fixture.store, fixture.key("ä b"));
+    let address = store.uri(&key).to_string();
+    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    let get = store.get(&key, GetOptions::default()).await.unwrap_err();
+    let head = store.head(&key, HeadOptions::default()).await.unwrap_err();
+    let copy = store.copy(&key, &fixture.key("copy"), CopyOptions::default()).await.unwrap_err();
+    fixture.put("ä b", "taken").await;
+    let put = store.put(&key, Bytes::from_static(b"again"), create).await.unwrap_err();
+    let range = Some(ByteRange::From(100));
+    let past = store.get(&key, GetOptions { range, ..GetOptions::default() }).await.unwrap_err();
+    for (error, operation) in [
+        (get, "object_store.get"),
+        (head, "object_store.head"),
+        (copy, "object_store.copy"),
+        (put, "object_store.put"),
+        (past, "object_store.get"),
+    ] {
+        assert_eq!((error.operation(), error.subject()), (operation, address.as_str()), "{error}");
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         a_signature_is_good_for_one_method_only,
         an_expiry_out_of_range_is_refused,
         a_signed_create_refuses_to_overwrite,
+        what_cannot_be_a_header_is_not_signed,
     ]
 }
 
@@ -98,4 +99,14 @@ async fn a_signed_create_refuses_to_overwrite(fixture: Fixture) {
     let second = send(&signed, "PUT", signed.url.expose(), b"two").await;
     assert_eq!(second.status, 412);
     assert_eq!(fixture.store.get_bytes(&fixture.key("a")).await.unwrap(), "one");
+}
+
+async fn what_cannot_be_a_header_is_not_signed(fixture: Fixture) {
+    let key = fixture.key("a");
+    for text in ["text/csv\r\nx-other: header", "ünd", ""] {
+        let put = SignOptions { content_type: Some(text.to_owned()), ..SignOptions::put(MINUTE) };
+        assert_eq!(kind(fixture.store.sign(&key, put).await), ErrorKind::InvalidInput, "{text:?}");
+        let get = SignOptions { response_content_disposition: Some(text.to_owned()), ..SignOptions::get(MINUTE) };
+        assert_eq!(kind(fixture.store.sign(&key, get).await), ErrorKind::InvalidInput, "{text:?}");
+    }
 }

@@ -291,3 +291,30 @@ async fn files_are_private_and_a_bad_bucket_name_is_a_matter_of_configuration() 
     let error = store.sign(&key("k"), SignOptions::get(Duration::from_secs(9))).await.unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains("ANYCLOUD_LOCAL_URL"));
 }
+
+#[tokio::test]
+async fn a_root_that_is_a_file_is_a_wrong_setting_and_stays_as_it_is() {
+    let scratch = Scratch::new();
+    std::fs::write(&scratch.0, "a file").unwrap();
+    let error = scratch.store().put_text(&key("a"), "x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    let error = scratch.store().list_all("p/").await.unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidConfig, "local://main/p/"));
+    assert_eq!(std::fs::read(&scratch.0).unwrap(), b"a file");
+    std::fs::remove_file(&scratch.0).unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_is_no_file_to_upload_or_to_download_to() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    store.put_text(&key("a"), "x").await.unwrap();
+    let upload = store.upload_file(&scratch.0, &key("b"), PutOptions::default(), None).await.unwrap_err();
+    assert_eq!(upload.kind(), ErrorKind::InvalidInput, "{upload}");
+    let download = store.download_file(&key("a"), &scratch.0, None).await.unwrap_err();
+    assert_eq!(download.kind(), ErrorKind::InvalidInput, "{download}");
+    assert!(!store.exists(&key("b")).await.unwrap());
+    let own = scratch.0.file_name().unwrap().to_string_lossy().into_owned();
+    let mut beside = std::fs::read_dir(scratch.0.parent().unwrap()).unwrap().flatten();
+    assert!(!beside.any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{own}."))));
+}
