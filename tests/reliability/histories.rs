@@ -98,8 +98,12 @@ impl Client {
         };
         let ended = self.now();
         self.entries.push(Entry { key, call, end, began, ended, echo: false });
-        if self.mischief.is_some() && end != End::Refused && matches!(call, Call::Write(_) | Call::Delete) {
-            // Documented: what states no condition is repeated after a lost answer, and so may be done twice.
+        if self.mischief.is_some()
+            && end != End::Refused
+            && matches!(call, Call::Create(_) | Call::Write(_) | Call::Delete)
+        {
+            // Documented: what names no version is repeated after a lost answer, and so may be done twice; a creation
+            // if the object was deleted in between.
             let ended = if end == End::Done { ended } else { u64::MAX };
             self.entries.push(Entry { key, call, end: End::Unknown, began, ended, echo: true });
         }

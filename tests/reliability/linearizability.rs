@@ -61,8 +61,9 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
     let known = entries.iter().enumerate().filter(|(_, entry)| entry.end != End::Unknown);
     let known: u128 = known.fold(0, |all, (place, _)| all | 1 << place);
     let echoes = entries.iter().filter(|entry| entry.echo);
-    let echoed =
-        echoes.filter_map(|entry| if let Call::Write(value) = entry.call { Some(value) } else { None }).collect();
+    let echoed = echoes
+        .filter_map(|entry| if let Call::Write(value) | Call::Create(value) = entry.call { Some(value) } else { None })
+        .collect();
     let mut seen = HashSet::new();
     let mut open = vec![(0_u128, None)];
     while let Some((placed, state)) = open.pop() {
