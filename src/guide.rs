@@ -4,6 +4,10 @@
 #[doc = include_str!("../docs/errors.md")]
 pub mod errors {}
 
+/// What is promised when things fail, with the test that proves each promise; and what is not promised.
+#[doc = include_str!("../docs/reliability.md")]
+pub mod reliability {}
+
 /// What the identity of each process may do, and which operation asks for it.
 ///
 #[doc = include_str!("../docs/permissions.md")]

@@ -99,6 +99,8 @@ fn kind(code: Code, http: Option<u16>) -> ErrorKind {
         Code::Unimplemented => ErrorKind::Unsupported,
         Code::DataLoss => ErrorKind::Corrupt,
         _ if http.is_some_and(|http| http >= 500) => ErrorKind::Unavailable,
+        // Google's form has no word of its own for a request that took too long to arrive.
+        _ if http == Some(408) => ErrorKind::Timeout,
         _ => ErrorKind::Internal,
     }
 }
@@ -186,6 +188,7 @@ mod tests {
             (Code::ResourceExhausted, 429, ErrorKind::Throttled, false),
             (Code::Internal, 500, ErrorKind::Unavailable, true),
             (Code::Unknown, 500, ErrorKind::Unavailable, true),
+            (Code::Unknown, 408, ErrorKind::Timeout, true),
             (Code::Unimplemented, 501, ErrorKind::Unsupported, false),
             (Code::Unavailable, 503, ErrorKind::Unavailable, true),
             (Code::DeadlineExceeded, 504, ErrorKind::Timeout, true),

@@ -1,0 +1,148 @@
+//! Judges one cell on the client's verdict, the server's truth and the number of sends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anycloud::{Error, ErrorKind};
+
+use crate::operation::{Family, Operation, Truth};
+
+/// What kind of answer a fault amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It passes, and the call was not applied by it.
+    Before,
+    /// It passes, and the call was applied, or may have been.
+    After,
+    /// It does not pass: this kind, and not a send more.
+    Permanent(ErrorKind),
+}
+
+/// What was seen of one cell.
+pub(crate) struct Seen {
+    pub(crate) operation: Operation,
+    pub(crate) class: Class,
+    /// What the operation answers when nothing goes wrong.
+    pub(crate) expected: String,
+    pub(crate) verdict: Result<String, Error>,
+    pub(crate) truth: Option<Truth>,
+    pub(crate) took: Duration,
+    pub(crate) deadline: Duration,
+    /// How often the request that met the fault was sent, and how often it is when nothing goes wrong.
+    pub(crate) sends: usize,
+    pub(crate) usual_sends: usize,
+    /// Which send met the fault, from 1.
+    pub(crate) attempt: usize,
+}
+
+impl Seen {
+    /// What is wrong with it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.took > self.deadline {
+            problems.push(format!("it took {:?}, beyond the deadline of {:?}", self.took, self.deadline));
+        }
+        if let Some(Truth::Broken(what)) = &self.truth {
+            problems.push(what.clone());
+        }
+        match &self.verdict {
+            Ok(answer) => {
+                if self.truth.as_ref().is_some_and(|truth| *truth != Truth::Applied) {
+                    problems.push(format!("it says that it is done, and the server holds {:?}", self.truth));
+                }
+                if *answer != self.expected {
+                    problems.push(format!("it read `{answer}` where `{}` is true", self.expected));
+                }
+            }
+            Err(error) => self.judge_error(error, &mut problems),
+        }
+        if matches!(self.class, Class::Permanent(_)) && self.sends > self.usual_sends + self.attempt - 1 {
+            problems.push(format!("a final refusal was sent again: {} sends", self.sends));
+        }
+        problems
+    }
+
+    fn judge_error(&self, error: &Error, problems: &mut Vec<String>) {
+        let kind = error.kind();
+        if kind == ErrorKind::Indeterminate {
+            if self.truth.is_none() {
+                problems.push("a read cannot be indeterminate".to_owned());
+            }
+            let bears_id =
+                matches!(self.operation.name, "put_over" | "put_create" | "put_replace" | "copy" | "copy_create");
+            if self.operation.family == Family::Objects && bears_id && error.write_id().is_none() {
+                problems.push(format!("unknown, and no write id to find out by: {error}"));
+            }
+            return;
+        }
+        if self.truth == Some(Truth::Applied) {
+            problems.push(format!("it says that nothing was changed, and it was: {error}"));
+        }
+        let passing = matches!(
+            kind,
+            ErrorKind::Unavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Throttled
+                | ErrorKind::Conflict
+                | ErrorKind::Corrupt
+        );
+        match self.class {
+            Class::Permanent(expected)
+                if kind == expected || (expected == ErrorKind::InvalidInput && kind == ErrorKind::Internal) => {}
+            Class::Permanent(expected) => problems.push(format!("the refusal is {expected}, and it says {error}")),
+            Class::Before | Class::After if !passing => problems.push(format!("a false answer: {error}")),
+            Class::Before | Class::After if self.truth.is_none() && kind != ErrorKind::Corrupt && !self.in_stream() => {
+                problems.push(format!("a read did not survive one passing fault: {error}"));
+            }
+            Class::Before | Class::After => {}
+        }
+    }
+
+    /// A connection that breaks while bytes stream ends the stream: that is the contract.
+    fn in_stream(&self) -> bool {
+        self.operation.family == Family::Objects && self.operation.name.starts_with("get")
+    }
+}
+
+/// The counts of a lane.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) cells: usize,
+    pub(crate) faults: usize,
+    pub(crate) ends: BTreeMap<&'static str, usize>,
+    pub(crate) skipped: BTreeMap<String, usize>,
+    pub(crate) problems: Vec<String>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, cell: &str, seen: &Seen) {
+        self.cells += 1;
+        let end = match &seen.verdict {
+            Ok(_) => "done",
+            Err(error) if error.is_indeterminate() => "unknown",
+            Err(_) => "refused",
+        };
+        *self.ends.entry(end).or_default() += 1;
+        self.problems.extend(seen.problems().into_iter().map(|problem| format!("{cell}: {problem}")));
+    }
+
+    pub(crate) fn skip(&mut self, reason: impl Into<String>) {
+        *self.skipped.entry(reason.into()).or_default() += 1;
+    }
+
+    /// Prints the counts, and fails if anything is wrong.
+    pub(crate) fn conclude(self, lane: &str) -> Result<(), libtest_mimic::Failed> {
+        println!(
+            "{lane}: {} cells, {} faults injected, ends {:?}, {} problems, skipped {:?}",
+            self.cells,
+            self.faults,
+            self.ends,
+            self.problems.len(),
+            self.skipped
+        );
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{} problems:\n{}", self.problems.len(), self.problems.join("\n")).into())
+    }
+}
