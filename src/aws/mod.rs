@@ -1,21 +1,29 @@
 //! Amazon Web Services: S3, Secrets Manager and ECS on Fargate.
 
+mod account;
 mod connection;
 mod error;
+mod job_runner;
 mod object_store;
 #[cfg(test)]
 mod scripted;
 mod secret_store;
 
+use std::sync::Arc;
+
+pub use job_runner::EcsRunner;
 pub use object_store::S3Store;
 pub use secret_store::SecretsManagerStore;
 
 use crate::cloud::Backends;
-use crate::{Config, Error, ErrorKind, Result};
+use crate::{Config, ObjectStore, Result};
 
 pub(crate) fn connect(config: &Config) -> Result<Backends> {
     let connection = connection::Connection::new(config)?;
-    let _objects = S3Store::with_connection(config, connection.clone());
-    let _secrets = SecretsManagerStore::with_connection(connection);
-    Err(Error::new(ErrorKind::Unsupported, "aws.connect", "aws", "not yet built"))
+    let objects: Arc<dyn ObjectStore> = Arc::new(S3Store::with_connection(config, connection.clone()));
+    Ok(Backends {
+        jobs: Arc::new(EcsRunner::with_connection(config, connection.clone(), objects.clone())),
+        secrets: Arc::new(SecretsManagerStore::with_connection(connection)),
+        objects,
+    })
 }

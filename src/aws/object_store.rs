@@ -10,6 +10,8 @@ mod copy;
 mod delete;
 mod get;
 mod list;
+#[cfg(test)]
+mod localstack;
 mod meta;
 mod multipart;
 mod put;
@@ -17,6 +19,7 @@ mod sign;
 mod stale;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod version;
 
 use std::sync::Arc;
@@ -76,7 +79,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn start_upload(&self, key: &ObjectKey, options: PutOptions) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(multipart::S3Upload::start(Arc::clone(&self.0), key, options).await?))
+        Ok(Box::new(upload::S3Upload::start(Arc::clone(&self.0), key, options).await?))
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {

@@ -32,8 +32,9 @@ use crate::{
 /// The secrets of one account and region in Secrets Manager. Cheap to clone.
 ///
 /// The current version is the one with the staging label `AWSCURRENT`, the previous one has `AWSPREVIOUS`, a staged
-/// one gets `AWSPENDING`, but the first version of a secret is current however it was put; aliases are staging labels of the caller's own. A value is stored as `SecretString` if it
-/// is UTF-8 and as `SecretBinary` otherwise, and read from either. Labels are tags.
+/// one gets `AWSPENDING`, but the first version of a secret is current however it was put; aliases are staging labels
+/// of the caller's own. A value is stored as `SecretString` if it is UTF-8 and as `SecretBinary` otherwise, and read
+/// from either. Labels are tags.
 ///
 /// A conditional put stores its version under a label of its own, `anycloud-…`, and then moves `AWSCURRENT` away from
 /// the expected version, which Secrets Manager refuses if it is not there. A put that loses leaves a version without

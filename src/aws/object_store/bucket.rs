@@ -90,7 +90,8 @@ impl Bucket {
         let own = self.client.get().and_then(|client| client.config().region()).map_or("", |region| region.as_ref());
         if let Some(region) = error::bucket_region(&error).filter(|region| *region != own) {
             let message = format!(
-                "the bucket `{}` is in the region `{region}`, and this client speaks to `{own}`: set AWS_REGION={region}",
+                "the bucket `{}` is in the region `{region}`, and this client speaks to `{own}`: set \
+                 AWS_REGION={region}",
                 self.name
             );
             return error::classify(error, call).with_kind(ErrorKind::InvalidConfig).with_message(message);

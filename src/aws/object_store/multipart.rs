@@ -1,31 +1,18 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
-use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES, changing, reading};
+use super::bucket::{Bucket, changing, reading};
 use super::condition::{Condition, Write, judged};
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::object_store::{Crc32c, PutResult};
 use crate::retry::Safety;
-use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
+use crate::{Error, ErrorKind, ObjectKey, PutMode, Result, WriteId};
 
-const PUT: &str = "s3:PutObject";
-
-const RULES: PartRules = PartRules {
-    min_bytes: MIN_PART_BYTES,
-    multiple_of: 1,
-    max_bytes: MAX_PUT_BYTES,
-    max_parts: MAX_PARTS,
-    parallel: true,
-};
+pub(super) const PUT: &str = "s3:PutObject";
 
 /// A part that S3 has.
 #[derive(Clone, Debug)]
@@ -236,121 +223,5 @@ pub(super) async fn abort(bucket: &Bucket, operation: &'static str, key: &Object
     match sent {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// An upload whose parts come from the caller.
-pub(super) struct S3Upload {
-    multipart: Multipart,
-    crc32c: Option<Crc32c>,
-    count: u32,
-}
-
-const UPLOAD: &str = "object_store.upload";
-
-impl S3Upload {
-    pub(super) async fn start(bucket: Arc<Bucket>, key: &ObjectKey, options: PutOptions) -> Result<Self> {
-        let write_id = options.write_id.clone().unwrap_or_else(WriteId::random);
-        let attributes = Attributes::of_put(&options, &write_id, &bucket);
-        let multipart = Multipart::create(bucket, UPLOAD, key, options.mode, write_id, &attributes, None).await?;
-        Ok(Self { multipart, crc32c: options.crc32c, count: 0 })
-    }
-}
-
-#[async_trait]
-impl Upload for S3Upload {
-    fn rules(&self) -> PartRules {
-        RULES
-    }
-
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
-        let bucket = Arc::clone(&self.multipart.bucket);
-        let subject = bucket.uri(&self.multipart.key).to_string();
-        let problem = match part.len() as u64 {
-            _ if self.count >= MAX_PARTS => {
-                Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts")))
-            }
-            0 => Some((ErrorKind::InvalidInput, "the part is empty".to_owned())),
-            MAX_PUT_BYTES.. if part.len() as u64 > MAX_PUT_BYTES => {
-                Some((ErrorKind::InvalidInput, format!("a part has at most {MAX_PUT_BYTES} bytes")))
-            }
-            _ => None,
-        };
-        if let Some((kind, message)) = problem {
-            return Box::pin(async move { Err(Error::new(kind, UPLOAD, subject, message)) });
-        }
-        self.count += 1;
-        let number = i32::try_from(self.count).unwrap_or(i32::MAX);
-        let (key, upload_id) = (self.multipart.key.clone(), self.multipart.upload_id.clone());
-        let parts = Arc::clone(self.multipart.parts());
-        Box::pin(async move {
-            let sent = send_part(&bucket, &key, &upload_id, number, part, &subject).await?;
-            Multipart::note(&parts, number, sent);
-            Ok(())
-        })
-    }
-
-    async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
-        if let Some(expected) = self.crc32c.filter(|expected| *expected != crc32c) {
-            let subject = self.multipart.bucket.uri(&self.multipart.key);
-            let message = format!("the bytes sent have the checksum {crc32c:?}, and {expected:?} was announced");
-            let _ = self.multipart.abort().await;
-            return Err(Error::new(ErrorKind::Corrupt, UPLOAD, subject, message));
-        }
-        if self.count == 0 {
-            // S3 makes no object of no parts, but takes one empty part.
-            let Multipart { bucket, key, upload_id, .. } = &self.multipart;
-            let subject = bucket.uri(key).to_string();
-            let part = send_part(bucket, key, upload_id, 1, Bytes::new(), &subject).await?;
-            Multipart::note(self.multipart.parts(), 1, part);
-            self.count = 1;
-        }
-        self.multipart.complete(self.count, Some(crc32c)).await
-    }
-
-    async fn abort(self: Box<Self>) -> Result<()> {
-        self.multipart.abort().await
-    }
-}
-
-async fn send_part(
-    bucket: &Bucket,
-    key: &ObjectKey,
-    upload_id: &str,
-    number: i32,
-    part: Bytes,
-    subject: &str,
-) -> Result<Part> {
-    let crc = Crc32c::of(&part).to_base64();
-    let client = bucket.client().await?;
-    let bytes = part.len() as u64;
-    // A part is seen by nobody and replaces an earlier one of its number, so that a lost answer leaves nothing open.
-    let sent = bucket
-        .connection
-        .retrier()
-        .for_body(bytes)
-        .run(UPLOAD, subject, Safety::Read, |_| {
-            let request = client
-                .upload_part()
-                .bucket(&bucket.name)
-                .key(key.as_str())
-                .upload_id(upload_id)
-                .part_number(number)
-                .checksum_crc32_c(&crc)
-                .body(ByteStream::from(part.clone()))
-                .customize()
-                .disable_payload_signing();
-            async { request.send().await.map_err(|error| bucket.error(error, reading(UPLOAD, subject, PUT))) }
-        })
-        .await;
-    let Some(etag) = sent?.e_tag else {
-        return Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part"));
-    };
-    Ok(Part { etag, crc: Some(crc), bytes })
-}
-
-impl fmt::Debug for S3Upload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Upload").field("key", &self.multipart.key).field("parts", &self.count).finish()
     }
 }
