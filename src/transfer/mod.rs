@@ -1,6 +1,7 @@
 //! Moving large objects at the speed of the wire, in bounded memory, above the contract and so for every provider.
 
 mod download;
+mod placement;
 mod task;
 #[cfg(test)]
 mod tests;
