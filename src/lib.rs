@@ -40,6 +40,9 @@ pub mod gcp;
 #[cfg(feature = "gcp-emulator")]
 pub mod gcp_emulator;
 pub mod guide;
+#[cfg(feature = "_http")]
+#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "shared by providers that speak HTTP themselves"))]
+mod http;
 mod id;
 pub mod job_runner;
 #[cfg(feature = "local")]

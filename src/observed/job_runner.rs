@@ -52,9 +52,8 @@ impl JobRunner for Observed<Arc<dyn JobRunner>> {
         self.inner.exchange()
     }
 
-    async fn run(&self, job: &JobName, mut request: JobRequest) -> Result<JobExecution> {
+    async fn run(&self, job: &JobName, request: JobRequest) -> Result<JobExecution> {
         self.check(job, &request)?;
-        request.idempotency_key.get_or_insert_with(IdempotencyKey::random);
         traced(self.span("job_runner.run", job.as_str()), self.inner.run(job, request)).await
     }
 

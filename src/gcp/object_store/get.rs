@@ -1,0 +1,235 @@
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, Method};
+use tokio::time::timeout;
+
+use super::bucket::{Bucket, Request, encode, reading};
+use super::resource::{FIELDS, Resource};
+use super::version::{generation, version};
+use crate::gcp::error::Call;
+use crate::http::{Answer, AnswerBody};
+use crate::object_store::{
+    ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, WRITE_ID_METADATA,
+};
+use crate::retry::Safety;
+use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result, WriteId};
+
+const GET: &str = "object_store.get";
+const HEAD: &str = "object_store.head";
+pub(super) const PERMISSION: &str = "storage.objects.get";
+
+impl Bucket {
+    pub(super) async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
+        let subject = self.uri(key).to_string();
+        let wanted = |version| generation(version, GET, &subject);
+        let pinned = options.version.as_ref().map(wanted).transpose()?;
+        let if_match = options.if_match.as_ref().map(wanted).transpose()?;
+        let if_none_match = options.if_none_match.as_ref().map(wanted).transpose()?;
+        // The XML API has no "unless this generation", and with a pinned version conditions are about the current one.
+        if if_none_match.is_some() || (pinned.is_some() && if_match.is_some()) {
+            let current = self.head(key, HeadOptions::default()).await.map_err(|e| e.with_operation(GET, &subject))?;
+            check_current(&current, if_match, if_none_match, &subject)?;
+        }
+        let mut url = format!("{}/{}/{}", self.endpoint, encode(&self.name), encode(key.as_str()));
+        if let Some(pinned) = pinned {
+            url.push_str(&format!("?generation={pinned}"));
+        }
+        let mut request = Request::new(Method::GET, url);
+        if let Some(range) = options.range {
+            request = request.header("range", range.to_header());
+        }
+        if let (Some(if_match), None) = (if_match, pinned) {
+            request = request.header("x-goog-if-generation-match", if_match.to_string());
+        }
+        let call = reading(GET, &subject, PERMISSION);
+        let answer = self
+            .connection
+            .retrier()
+            .run(GET, &subject, Safety::Read, |_| {
+                let request = request.clone();
+                async move { self.ask(call, request).await }
+            })
+            .await?;
+        let patience = self.connection.retrier().policy().attempt_timeout;
+        result(key, answer, &options, call, patience, (pinned, if_match, if_none_match))
+    }
+
+    pub(super) async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
+        let subject = self.uri(key).to_string();
+        let call = reading(HEAD, &subject, PERMISSION);
+        let mut url = format!("{}?fields={FIELDS}", self.object_url(key));
+        if let Some(version) = &options.version {
+            url.push_str(&format!("&generation={}", generation(version, HEAD, &subject)?));
+        }
+        self.resource(call, Request::new(Method::GET, url)).await?.into_meta(key, call)
+    }
+
+    async fn resource(&self, call: Call<'_>, request: Request) -> Result<Resource> {
+        self.connection
+            .retrier()
+            .run(call.operation, call.subject, Safety::Read, |_| {
+                let request = request.clone();
+                async move { self.ask_json::<Resource>(call, request).await }
+            })
+            .await
+    }
+}
+
+fn check_current(meta: &ObjectMeta, if_match: Option<i64>, if_none_match: Option<i64>, subject: &str) -> Result<()> {
+    if if_match.is_some_and(|wanted| version(wanted) != meta.version) {
+        return Err(Error::new(ErrorKind::PreconditionFailed, GET, subject, "another version is current"));
+    }
+    if if_none_match.is_some_and(|known| version(known) == meta.version) {
+        return Err(Error::new(ErrorKind::NotModified, GET, subject, "the copy is current"));
+    }
+    Ok(())
+}
+
+/// What came, checked against what was asked for.
+fn result(
+    key: &ObjectKey,
+    answer: Answer,
+    options: &GetOptions,
+    call: Call<'_>,
+    patience: Duration,
+    (pinned, if_match, if_none_match): (Option<i64>, Option<i64>, Option<i64>),
+) -> Result<GetResult> {
+    let internal = |message: String| call.error(ErrorKind::Internal, message);
+    let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
+    let content_range = answer.header("content-range").map(parse_content_range);
+    let came = answer.body.announced().or_else(|| number("x-goog-stored-content-length"));
+    let came = came.ok_or_else(|| internal("the answer does not say how long it is".to_owned()))?;
+    let (range, size) = match content_range {
+        Some(Some((range, size))) if range.end - range.start == came => (range, size),
+        Some(_) => return Err(internal("the answer's range makes no sense".to_owned())),
+        None => (0..came, came),
+    };
+    if let Some(asked) = options.range {
+        match asked.resolve(size) {
+            None => {
+                let message = "the range starts at or past the end";
+                return Err(call.error(ErrorKind::RangeNotSatisfiable, message));
+            }
+            Some(expected) if expected != range => {
+                return Err(internal(format!("bytes {expected:?} were asked for and {range:?} came")));
+            }
+            Some(_) => {}
+        }
+    }
+    let meta = meta_of_headers(key, size, &answer.headers, call)?;
+    // Whatever the other side made of the conditions: another version than the one asked for is never handed out.
+    if pinned.is_none() {
+        check_current(&meta, if_match, if_none_match, call.subject)?;
+    } else if pinned.is_some_and(|wanted| version(wanted) != meta.version) {
+        return Err(call.error(ErrorKind::NotFound, "this version is no longer kept"));
+    }
+    let reading = Reading {
+        left: came,
+        crc: Crc32c(0),
+        expected: meta.crc32c.filter(|_| came == size),
+        body: answer.body,
+        patience,
+        subject: call.subject.to_owned(),
+    };
+    Ok(GetResult { meta, range, body: reading.into_stream() })
+}
+
+/// <https://cloud.google.com/storage/docs/xml-api/reference-headers>
+fn meta_of_headers(key: &ObjectKey, size: u64, headers: &HeaderMap, call: Call<'_>) -> Result<ObjectMeta> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
+    let generation = text("x-goog-generation").and_then(|text| text.parse().ok());
+    let modified = text("last-modified")
+        .and_then(|text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok())
+        .and_then(|time| SystemTime::try_from(time).ok());
+    let (Some(generation), Some(last_modified)) = (generation, modified) else {
+        return Err(call.error(ErrorKind::Internal, "the answer does not name the version or its time"));
+    };
+    let entries: Vec<(&str, String)> = headers
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((name.as_str().strip_prefix("x-goog-meta-")?, String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        })
+        .collect();
+    let write_id = entries.iter().find(|(name, _)| *name == WRITE_ID_METADATA);
+    let encoding = text("x-goog-stored-content-encoding").or_else(|| text("content-encoding"));
+    Ok(ObjectMeta {
+        key: key.clone(),
+        size,
+        version: version(generation),
+        last_modified,
+        crc32c: crc_of(headers),
+        headers: ContentHeaders {
+            content_type: text("content-type").map(str::to_owned),
+            content_encoding: encoding.filter(|encoding| *encoding != "identity").map(str::to_owned),
+            content_disposition: text("content-disposition").map(str::to_owned),
+            content_language: text("content-language").map(str::to_owned),
+            cache_control: text("cache-control").map(str::to_owned),
+        },
+        write_id: write_id.and_then(|(_, text)| WriteId::new(text.as_str()).ok()),
+        metadata: Metadata::from_wire(entries),
+        storage_class: text("x-goog-storage-class").map(str::to_owned),
+    })
+}
+
+/// `crc32c=…,md5=…`, in one header or in two.
+fn crc_of(headers: &HeaderMap) -> Option<Crc32c> {
+    headers
+        .get_all("x-goog-hash")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .find_map(|pair| Crc32c::from_base64(pair.trim().strip_prefix("crc32c=")?))
+}
+
+/// `bytes 2-5/10` as the range and the size of the whole.
+fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
+    (first <= last && last < size).then_some((first..last + 1, size))
+}
+
+/// A body on its way, counted and summed.
+struct Reading {
+    body: AnswerBody,
+    left: u64,
+    crc: Crc32c,
+    expected: Option<Crc32c>,
+    patience: Duration,
+    subject: String,
+}
+
+impl Reading {
+    fn into_stream(self) -> ByteStream {
+        ByteStream::new(futures_util::stream::try_unfold(self, |mut reading| async move {
+            let fail = |kind, message: String| Error::new(kind, GET, &reading.subject, message);
+            let chunk = match timeout(reading.patience, reading.body.next()).await {
+                Err(_) => {
+                    let message = format!("no byte came for {} seconds", reading.patience.as_secs());
+                    return Err(fail(ErrorKind::Unavailable, message));
+                }
+                Ok(Some(Err(failure))) => return Err(failure.into_reading_error(GET, &reading.subject)),
+                Ok(None) if reading.left > 0 => {
+                    let message = format!("the body ended with {} bytes still to come", reading.left);
+                    return Err(fail(ErrorKind::Unavailable, message));
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(chunk))) => chunk,
+            };
+            let Some(left) = reading.left.checked_sub(chunk.len() as u64) else {
+                return Err(fail(ErrorKind::Corrupt, "more bytes came than were announced".to_owned()));
+            };
+            if let Some(expected) = reading.expected {
+                reading.crc = reading.crc.append(&chunk);
+                // Judged before the last chunk is handed out: readers stop when they have all bytes.
+                if left == 0 && reading.crc != expected {
+                    let message = "the bytes that came do not match the stored checksum".to_owned();
+                    return Err(Error::new(ErrorKind::Corrupt, GET, &reading.subject, message));
+                }
+            }
+            reading.left = left;
+            Ok(Some((chunk, reading)))
+        }))
+    }
+}

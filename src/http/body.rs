@@ -1,0 +1,124 @@
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use http_body::{Body, Frame, SizeHint};
+
+use super::Failure;
+
+/// The body of a request: pieces that are sent one after the other without being copied together. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RequestBody {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl RequestBody {
+    pub(crate) fn empty() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        let pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces, left }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.left
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.pieces.pop_front().map(|piece| {
+            self.left -= piece.len() as u64;
+            Ok(Frame::data(piece))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// The body of an answer as it arrives.
+pub(crate) struct AnswerBody {
+    announced: Option<u64>,
+    chunks: BoxStream<'static, Result<Bytes, Failure>>,
+}
+
+impl AnswerBody {
+    pub(super) fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let announced = body.size_hint().exact();
+        let chunks = stream::unfold(Some(Box::pin(body)), |body| async {
+            let mut body = body?;
+            loop {
+                return match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await? {
+                    Ok(frame) => match frame.into_data() {
+                        Ok(data) => Some((Ok(data), Some(body))),
+                        // Trailers.
+                        Err(_) => continue,
+                    },
+                    Err(error) => Some((Err(Failure::lost("the connection broke within the answer", error)), None)),
+                };
+            }
+        });
+        Self { announced, chunks: chunks.boxed() }
+    }
+
+    /// The length by `Content-Length`.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        self.chunks.next().await
+    }
+
+    pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Failure> {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if first.len() + rest.len() + chunk.len() > limit {
+                return Err(Failure::nonsense("the answer is longer than any that makes sense"));
+            }
+            if first.is_empty() {
+                first = chunk;
+            } else {
+                rest.extend_from_slice(&chunk);
+            }
+        }
+        let whole = if rest.is_empty() { first } else { Bytes::from([&first[..], &rest[..]].concat()) };
+        match self.announced {
+            Some(announced) if announced != whole.len() as u64 => {
+                Err(Failure::nonsense("the answer is not as long as it said"))
+            }
+            _ => Ok(whole),
+        }
+    }
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerBody").field("announced", &self.announced).finish_non_exhaustive()
+    }
+}
