@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_storage::client::Storage;
-use google_cloud_storage::streaming_source::{IterSource, Payload};
+use google_cloud_storage::streaming_source::{Payload, StreamingSource};
 
 use super::{BUCKET, Peer, Place, pieces};
 use crate::Failure;
@@ -20,6 +20,16 @@ impl Google {
     pub async fn new(place: &Place) -> Result<Self, Failure> {
         let builder = Storage::builder().with_endpoint(&place.endpoint);
         Ok(Self(builder.with_credentials(anonymous::Builder::new().build()).build().await?))
+    }
+}
+
+struct Pieces(Box<dyn Iterator<Item = Bytes> + Send + Sync>);
+
+impl StreamingSource for Pieces {
+    type Error = std::io::Error;
+
+    async fn next(&mut self) -> Option<Result<Bytes, Self::Error>> {
+        self.0.next().map(Ok)
     }
 }
 
@@ -40,7 +50,7 @@ impl Peer for Google {
     }
 
     async fn write_stream(&self, key: &str, size: u64) -> Result<(), Failure> {
-        let source = Payload::from_stream(IterSource::new(pieces(size).collect::<Vec<_>>()));
+        let source = Payload::from_stream(Pieces(Box::new(pieces(size))));
         self.0.write_object(bucket(), key, source).send_buffered().await?;
         Ok(())
     }

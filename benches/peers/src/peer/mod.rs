@@ -128,7 +128,7 @@ pub async fn connect(name: &str, place: Place) -> Result<Box<dyn Peer>, Failure>
 }
 
 /// The pieces that a stream of `size` bytes comes in. They are one buffer, so that making them costs nothing.
-pub fn pieces(size: u64) -> impl Iterator<Item = Bytes> + Send + 'static {
+pub fn pieces(size: u64) -> impl Iterator<Item = Bytes> + Send + Sync + 'static {
     let piece = Bytes::from(vec![0x5A; PIECE]);
     let count = size.div_ceil(PIECE as u64);
     (0..count).map(move |number| {
