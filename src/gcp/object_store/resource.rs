@@ -22,14 +22,14 @@ pub(super) struct NewObject<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) content_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_encoding: Option<&'a str>,
+    pub(super) content_encoding: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_disposition: Option<&'a str>,
+    pub(super) content_disposition: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    content_language: Option<&'a str>,
+    pub(super) content_language: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<&'a str>,
-    metadata: BTreeMap<&'a str, String>,
+    pub(super) cache_control: Option<&'a str>,
+    pub(super) metadata: BTreeMap<&'a str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +65,10 @@ pub(super) struct Resource {
     updated: Option<String>,
     pub(super) crc32c: Option<String>,
     content_type: Option<String>,
-    content_encoding: Option<String>,
-    content_disposition: Option<String>,
-    content_language: Option<String>,
-    cache_control: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) content_disposition: Option<String>,
+    pub(super) content_language: Option<String>,
+    pub(super) cache_control: Option<String>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
     storage_class: Option<String>,
