@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_storage::client::Storage;
-use google_cloud_storage::streaming_source::{Payload, StreamingSource};
+use google_cloud_storage::streaming_source::StreamingSource;
 
 use super::{BUCKET, Peer, Place, pieces};
 use crate::Failure;
@@ -50,7 +50,7 @@ impl Peer for Google {
     }
 
     async fn write_stream(&self, key: &str, size: u64) -> Result<(), Failure> {
-        let source = Payload::from_stream(Pieces(Box::new(pieces(size))));
+        let source = Pieces(Box::new(pieces(size)));
         self.0.write_object(bucket(), key, source).send_buffered().await?;
         Ok(())
     }
