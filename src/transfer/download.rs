@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, TryStreamExt as _, stream};
 
+use super::pool::Pool;
 use super::{Task, TransferPolicy};
 use crate::object_store::{ByteStream, Crc32c, GetResult, Version};
 use crate::{Error, ErrorKind, GetOptions, ObjectKey, ObjectStore, Result};
@@ -18,8 +19,9 @@ const RESUMPTIONS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// From how many ranges' worth on an object is large.
 const LARGE: u64 = 4;
-/// How many ranges are asked for at first, while nothing shows that more help.
-pub(super) const FIRST_PARALLEL: usize = 4;
+/// How many ranges are asked for at first, while nothing shows that more help: with four the start, in which they are
+/// doubled, took a third of the time of 256 MiB.
+pub(super) const FIRST_PARALLEL: usize = 16;
 
 /// Reads objects: small ones in one request, large ones in ranges at the same time, delivered in order. A read that
 /// breaks off is taken up where it broke off, from the same version.
@@ -101,6 +103,7 @@ impl Large {
             version: first.version.clone(),
             next: first.left.end..whole.end,
             waiting: VecDeque::new(),
+            pool: Pool::default(),
             parallel: FIRST_PARALLEL.min(downloads.policy.parallel()),
             downloads,
         };
@@ -169,7 +172,8 @@ struct Ranges {
     /// What has not been asked for yet.
     next: Range<u64>,
     /// What has, oldest first.
-    waiting: VecDeque<Task<Vec<Bytes>>>,
+    waiting: VecDeque<Task<Bytes>>,
+    pool: Pool,
     /// How many to have under way: grows while the reader waits for the network, not while the network waits for it.
     parallel: usize,
 }
@@ -181,24 +185,25 @@ impl Ranges {
             let range = self.next.start..end;
             self.next.start = end;
             let (downloads, key, version) = (self.downloads.clone(), self.key.clone(), self.version.clone());
+            let pool = self.pool.clone();
             self.waiting.push_back(Task::spawn(async move {
                 let body = downloads.open(&key, &version, &range).await?;
                 let origin = range.start;
                 let mut reading = Resuming { downloads, key, version, left: range, origin, body, failures: 0 };
-                let mut chunks = Vec::new();
+                let mut buffer = pool.buffer(usize::try_from(end - origin).unwrap_or(usize::MAX));
                 while let Some(chunk) = reading.next().await? {
-                    chunks.push(chunk);
+                    buffer.append(&chunk);
                 }
-                Ok(chunks)
+                Ok(buffer.freeze())
             }));
         }
     }
 
-    async fn next(&mut self) -> Result<Option<Vec<Bytes>>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         self.fill();
         let Some(mut oldest) = self.waiting.pop_front() else { return Ok(None) };
         let mut starved = false;
-        let chunks = poll_fn(|cx| {
+        let bytes = poll_fn(|cx| {
             let polled = Pin::new(&mut oldest).poll(cx);
             starved |= polled.is_pending();
             polled
@@ -208,7 +213,7 @@ impl Ranges {
             self.parallel = (self.parallel * 2).min(self.downloads.policy.parallel());
         }
         self.fill();
-        Ok(Some(chunks))
+        Ok(Some(bytes))
     }
 }
 
@@ -218,9 +223,9 @@ trait ChainRanges: Stream<Item = Result<Bytes>> + Send + Sized + 'static {
         let mut ranges = ranges;
         ranges.fill();
         let rest = stream::try_unfold(ranges, |mut ranges| async move {
-            Ok::<_, Error>(ranges.next().await?.map(|chunks| (stream::iter(chunks.into_iter().map(Ok)), ranges)))
+            Ok::<_, Error>(ranges.next().await?.map(|bytes| (bytes, ranges)))
         });
-        futures_util::StreamExt::chain(self, rest.try_flatten())
+        futures_util::StreamExt::chain(self, rest)
     }
 }
 

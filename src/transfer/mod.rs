@@ -2,6 +2,7 @@
 
 mod download;
 mod placement;
+mod pool;
 mod task;
 #[cfg(test)]
 mod tests;

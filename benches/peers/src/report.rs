@@ -7,7 +7,6 @@ use crate::row::{Goal, Measure, Row};
 /// All the measurements of one peer in one row.
 pub struct Line {
     pub name: &'static str,
-    pub integrity: &'static str,
     pub trouble: Option<String>,
     rounds: Vec<(Measured, [u64; 4])>,
 }
@@ -19,8 +18,8 @@ pub struct Table<'a> {
 }
 
 impl Line {
-    pub fn new(name: &'static str, integrity: &'static str) -> Self {
-        Self { name, integrity, trouble: None, rounds: Vec::new() }
+    pub fn new(name: &'static str) -> Self {
+        Self { name, trouble: None, rounds: Vec::new() }
     }
 
     pub fn add(&mut self, measured: Measured, counts: [u64; 4]) {
@@ -169,6 +168,8 @@ Made by `cargo run --release -p anycloud-peers -- run`: {rounds} rounds, large o
   Differences under 10 % are a tie.
 - The store counts what it sends and receives. A row whose bytes do not add up is thrown away, and says so.
 - The network of the shaped rows: {} ms before every answer, {} MB/s a connection in each direction.
+- `hyper` and the tuned SDK drop the bytes of a range as they come, where the others hold them to hand them over in
+  order: theirs is the wire's limit, not a stream's.
 - *tuned*: ranges or parts of 8 MiB, 8 at once on loopback and 32 at once on the shaped network; on S3 with checksums
   only when required and unsigned payload where the peer can. The others are as their documentation shows them.
   `hyper` signs and checks nothing: the limit.

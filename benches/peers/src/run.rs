@@ -103,7 +103,7 @@ async fn measure<'a>(
     if matches!(row.work, Work::Upload | Work::LocalIn) {
         source(&files.join("source"), size)?;
     }
-    let mut lines: Vec<_> = peers.iter().map(|peer| Line::new(peer.name, peer.integrity)).collect();
+    let mut lines: Vec<_> = peers.iter().map(|peer| Line::new(peer.name)).collect();
     let rounds = if matches!(row.work, Work::List { keys: 1_000_000.. }) { 1 } else { rounds };
     for round in 0..rounds {
         for turn in 0..peers.len() {

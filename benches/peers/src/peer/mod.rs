@@ -127,12 +127,11 @@ pub async fn connect(name: &str, place: Place) -> Result<Box<dyn Peer>, Failure>
     })
 }
 
-/// The pieces that a stream of `size` bytes comes in. They are one buffer, so that making them costs nothing.
+/// The pieces that a stream of `size` bytes comes in, each in memory of its own, as a real source's are.
 pub fn pieces(size: u64) -> impl Iterator<Item = Bytes> + Send + Sync + 'static {
-    let piece = Bytes::from(vec![0x5A; PIECE]);
     let count = size.div_ceil(PIECE as u64);
     (0..count).map(move |number| {
         let left = size - number * PIECE as u64;
-        piece.slice(..PIECE.min(usize::try_from(left).unwrap_or(PIECE)))
+        Bytes::from(vec![0x5A; PIECE.min(usize::try_from(left).unwrap_or(PIECE))])
     })
 }

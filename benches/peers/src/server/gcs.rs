@@ -139,7 +139,7 @@ fn related(call: &Call) -> Option<(serde_json::Value, Received)> {
     let end = find(payload, &format!("\r\n--{boundary}--"))?;
     let attributes = serde_json::from_slice(&body[first..second]).unwrap_or_default();
     let data: Bytes = body.slice(payload..end);
-    let received = Received { size: data.len() as u64, crc: crc32c::crc32c(&data), data, chunked: false };
+    let received = Received { size: data.len() as u64, crc: crc32c::crc32c(&data), data };
     Some((attributes, received))
 }
 

@@ -21,8 +21,6 @@ pub(super) struct Received {
     pub(super) crc: u32,
     /// All of it if it is small, else nothing.
     pub(super) data: Bytes,
-    /// `aws-chunked`, so that the bytes are not those of the object.
-    pub(super) chunked: bool,
 }
 
 #[derive(Clone)]
@@ -142,7 +140,7 @@ impl State {
 
 pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, pace: &Pace) -> Result<Received, Failure> {
     let decoded = headers.get("x-amz-decoded-content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut received = Received { chunked: decoded.is_some(), ..Received::default() };
+    let mut received = Received::default();
     let mut kept = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
