@@ -69,6 +69,7 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
     std::fs::create_dir_all(&files)?;
     let plain = Store::start(0, 0, size).await?;
     let shaped = Store::start(LATENCY_MS, BANDWIDTH, size).await?;
+    let output = options.get("output").map_or("benches/peers/RESULTS.md", String::as_str);
     let mut tables = Vec::new();
     for row in ROWS.iter().filter(|row| chosen(row.name, &rows)) {
         eprintln!("{}", row.title);
@@ -81,13 +82,12 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         let table = table?;
         print!("{}", report::table(&table));
         tables.push(table);
+        // After every row, so that a run that is cut short is not lost.
+        if output != "-" {
+            std::fs::write(output, report::document(&tables, rounds, size)?)?;
+        }
     }
     std::fs::remove_dir_all(&files)?;
-    let output = options.get("output").map_or("benches/peers/RESULTS.md", String::as_str);
-    if output != "-" {
-        std::fs::write(output, report::document(&tables, rounds, size)?)?;
-        eprintln!("written to {output}");
-    }
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn once(row: &Row, peer: &str, store: &Store, files: &Path, size: u64) -> 
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(120), output).await??;
+    let output = tokio::time::timeout(std::time::Duration::from_secs(40), output).await??;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         let error = errors.lines().last().unwrap_or_default().trim_start_matches("Error: ").trim_matches('"');
