@@ -60,8 +60,12 @@ impl Downloads {
             body,
             failures: 0,
         };
-        let large =
-            Large { downloads: self.clone(), whole: range.clone(), first: resuming, expected: meta.crc32c.filter(|_| whole) };
+        let large = Large {
+            downloads: self.clone(),
+            whole: range.clone(),
+            first: resuming,
+            expected: meta.crc32c.filter(|_| whole),
+        };
         let body = if at_once < wanted { ByteStream::placeable(large) } else { ByteStream::new(large.stream()) };
         Ok(GetResult { meta, range, body })
     }

@@ -154,11 +154,7 @@ impl Placeable for Large {
         Box::pin(async move { (*self).run(None, &mut Meter::new(None, None)).await })
     }
 
-    fn into_file<'a>(
-        self: Box<Self>,
-        file: Target,
-        meter: &'a mut Meter,
-    ) -> BoxFuture<'a, Result<()>> {
+    fn into_file<'a>(self: Box<Self>, file: Target, meter: &'a mut Meter) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { (*self).run(Some(file), meter).await.map(drop) })
     }
 }

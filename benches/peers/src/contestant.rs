@@ -88,8 +88,12 @@ async fn perform(peer: Arc<dyn Peer>, work: Work, size: u64, files: PathBuf) -> 
             std::fs::metadata(target)?.len()
         }
         Work::List { keys } => peer.list(&format!("many-{keys}/")).await?,
-        Work::Get { count, at_once } => many(peer, count, at_once, |peer, _| async move { peer.read("small", 1024).await }).await?,
-        Work::Head { count, at_once } => many(peer, count, at_once, |peer, _| async move { peer.head("small").await }).await?,
+        Work::Get { count, at_once } => {
+            many(peer, count, at_once, |peer, _| async move { peer.read("small", 1024).await }).await?
+        }
+        Work::Head { count, at_once } => {
+            many(peer, count, at_once, |peer, _| async move { peer.head("small").await }).await?
+        }
         Work::Put { count, at_once } => {
             let data = Bytes::from(vec![0x5A; 1024]);
             many(peer, count, at_once, move |peer, number| {
@@ -107,7 +111,8 @@ async fn perform(peer: Arc<dyn Peer>, work: Work, size: u64, files: PathBuf) -> 
             .await?
         }
         Work::LocalGet { count } => {
-            many(peer, count, 16, |peer, number| async move { peer.read(&format!("many/{number}"), 4096).await }).await?
+            many(peer, count, 16, |peer, number| async move { peer.read(&format!("many/{number}"), 4096).await })
+                .await?
         }
         Work::ColdStart => 0,
     })

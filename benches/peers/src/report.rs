@@ -105,7 +105,11 @@ fn verdict(table: &Table<'_>, goal: &Goal) -> String {
     };
     if goal.measure == Measure::Memory {
         let memory = own.memory();
-        return format!("{}: {memory:.0} MB over idle, of {} allowed.", word(memory <= goal.factor, false), goal.factor);
+        return format!(
+            "{}: {memory:.0} MB over idle, of {} allowed.",
+            word(memory <= goal.factor, false),
+            goal.factor
+        );
     }
     let rivals = table.lines.iter().filter(|line| {
         line.name != "anycloud"

@@ -83,13 +83,7 @@ const SMALL_GCS: &[Goal] = &[goal(Cpu, 0.8, &["object_store"])];
 const LOCAL_WRITE: &[Goal] = &[goal(Speed, 1.0, &["object_store fsync"])];
 const LOCAL_READ: &[Goal] = &[goal(Speed, 1.0, &["object_store"])];
 
-const fn row(
-    name: &'static str,
-    title: &'static str,
-    provider: Provider,
-    work: Work,
-    goals: &'static [Goal],
-) -> Row {
+const fn row(name: &'static str, title: &'static str, provider: Provider, work: Work, goals: &'static [Goal]) -> Row {
     Row { name, title, provider, shaped: false, work, goals }
 }
 
@@ -101,23 +95,61 @@ const ONE: u64 = 2_000;
 const MANY: u64 = 20_000;
 
 pub const ROWS: &[Row] = &[
-    shaped(row("s3-get-shaped", "S3: GET of a large object, 20 ms and 85 MB/s a connection", S3, Work::Read, SHAPED_GET)),
-    shaped(row("s3-put-shaped", "S3: PUT of a large stream, 20 ms and 85 MB/s a connection", S3, Work::WriteStream, SHAPED_PUT)),
-    shaped(row("gcs-get-shaped", "GCS: GET of a large object, 20 ms and 85 MB/s a connection", Gcs, Work::Read, &[goal(Speed, 1.0, &[])])),
-    shaped(row("gcs-put-shaped", "GCS: PUT of a large stream, 20 ms and 85 MB/s a connection", Gcs, Work::WriteStream, SHAPED_PUT)),
+    shaped(row(
+        "s3-get-shaped",
+        "S3: GET of a large object, 20 ms and 85 MB/s a connection",
+        S3,
+        Work::Read,
+        SHAPED_GET,
+    )),
+    shaped(row(
+        "s3-put-shaped",
+        "S3: PUT of a large stream, 20 ms and 85 MB/s a connection",
+        S3,
+        Work::WriteStream,
+        SHAPED_PUT,
+    )),
+    shaped(row(
+        "gcs-get-shaped",
+        "GCS: GET of a large object, 20 ms and 85 MB/s a connection",
+        Gcs,
+        Work::Read,
+        &[goal(Speed, 1.0, &[])],
+    )),
+    shaped(row(
+        "gcs-put-shaped",
+        "GCS: PUT of a large stream, 20 ms and 85 MB/s a connection",
+        Gcs,
+        Work::WriteStream,
+        SHAPED_PUT,
+    )),
     row("s3-get", "S3: GET of a large object as a stream, loopback", S3, Work::Read, LOOPBACK),
-    row("s3-get-memory", "S3: GET of a large object into memory, loopback", S3, Work::ReadWhole, &[goal(Speed, 2.0, &["object_store"])]),
-    row("s3-put", "S3: PUT of a large stream, loopback", S3, Work::WriteStream, &[
-        goal(Speed, 0.95, &["hyper"]), goal(Cpu, 1.15, &["hyper"]), goal(Cpu, 0.4, &["aws-sdk-s3="]),
-    ]),
+    row(
+        "s3-get-memory",
+        "S3: GET of a large object into memory, loopback",
+        S3,
+        Work::ReadWhole,
+        &[goal(Speed, 2.0, &["object_store"])],
+    ),
+    row(
+        "s3-put",
+        "S3: PUT of a large stream, loopback",
+        S3,
+        Work::WriteStream,
+        &[goal(Speed, 0.95, &["hyper"]), goal(Cpu, 1.15, &["hyper"]), goal(Cpu, 0.4, &["aws-sdk-s3="])],
+    ),
     row("s3-download", "S3: object to file (synced), loopback", S3, Work::Download, FILES),
     row("s3-upload", "S3: file to object, loopback", S3, Work::Upload, FILES),
     row("gcs-get", "GCS: GET of a large object as a stream, loopback", Gcs, Work::Read, LOOPBACK),
     row("gcs-put", "GCS: PUT of a large stream, loopback", Gcs, Work::WriteStream, LOOPBACK),
     row("gcs-download", "GCS: object to file (synced), loopback", Gcs, Work::Download, FILES),
-    row("gcs-upload", "GCS: file to object, loopback", Gcs, Work::Upload, &[
-        goal(Cpu, 0.6, &["google-cloud-storage"]), goal(Speed, 1.0, &["object_store"]),
-    ]),
+    row(
+        "gcs-upload",
+        "GCS: file to object, loopback",
+        Gcs,
+        Work::Upload,
+        &[goal(Cpu, 0.6, &["google-cloud-storage"]), goal(Speed, 1.0, &["object_store"])],
+    ),
     row("s3-small-get-1", "S3: GET of 1 KiB, one at a time", S3, Work::Get { count: ONE, at_once: 1 }, SMALL_S3),
     row("s3-small-get-64", "S3: GET of 1 KiB, 64 at once", S3, Work::Get { count: MANY, at_once: 64 }, SMALL_S3),
     row("s3-small-put-1", "S3: PUT of 1 KiB, one at a time", S3, Work::Put { count: ONE, at_once: 1 }, SMALL_S3),
@@ -131,11 +163,27 @@ pub const ROWS: &[Row] = &[
     row("gcs-small-put-64", "GCS: PUT of 1 KiB, 64 at once", Gcs, Work::Put { count: MANY, at_once: 64 }, SMALL_GCS),
     row("gcs-small-head-1", "GCS: metadata, one at a time", Gcs, Work::Head { count: ONE, at_once: 1 }, SMALL_GCS),
     row("gcs-small-head-64", "GCS: metadata, 64 at once", Gcs, Work::Head { count: MANY, at_once: 64 }, SMALL_GCS),
-    row("gcs-list", "GCS: LIST of 20,000 keys, per key", Gcs, Work::List { keys: 20_000 }, &[goal(Cpu, 0.5, &["object_store"])]),
-    row("s3-list-million", "S3: LIST of 1,000,000 keys, per key", S3, Work::List { keys: 1_000_000 }, &[goal(Memory, 16.0, &[])]),
-    row("gcs-list-million", "GCS: LIST of 1,000,000 keys, per key", Gcs, Work::List { keys: 1_000_000 }, &[
-        goal(Memory, 16.0, &[]), goal(Cpu, 0.5, &["object_store"]),
-    ]),
+    row(
+        "gcs-list",
+        "GCS: LIST of 20,000 keys, per key",
+        Gcs,
+        Work::List { keys: 20_000 },
+        &[goal(Cpu, 0.5, &["object_store"])],
+    ),
+    row(
+        "s3-list-million",
+        "S3: LIST of 1,000,000 keys, per key",
+        S3,
+        Work::List { keys: 1_000_000 },
+        &[goal(Memory, 16.0, &[])],
+    ),
+    row(
+        "gcs-list-million",
+        "GCS: LIST of 1,000,000 keys, per key",
+        Gcs,
+        Work::List { keys: 1_000_000 },
+        &[goal(Memory, 16.0, &[]), goal(Cpu, 0.5, &["object_store"])],
+    ),
     row("s3-cold", "S3: start of the process to the first object", S3, Work::ColdStart, &[goal(Cpu, 0.8, &[])]),
     row("gcs-cold", "GCS: start of the process to the first object", Gcs, Work::ColdStart, &[goal(Cpu, 0.8, &[])]),
     row("local-in", "local: file of 1 GiB into the store", Local, Work::LocalIn, LOCAL_WRITE),

@@ -75,7 +75,9 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         eprintln!("{}", row.title);
         let peers: Vec<_> = PEERS
             .iter()
-            .filter(|peer| peer.provider.contains(&row.provider) && (peer.name == "anycloud" || chosen(peer.name, &peers)))
+            .filter(|peer| {
+                peer.provider.contains(&row.provider) && (peer.name == "anycloud" || chosen(peer.name, &peers))
+            })
             .collect();
         let store = if row.shaped { &shaped } else { &plain };
         let table = measure(row, &peers, store, &files, size, rounds).await;
@@ -161,7 +163,12 @@ async fn once(row: &Row, peer: &str, store: &Store, files: &Path, size: u64) -> 
 }
 
 /// Why a measurement does not count: the peer or the store saw other bytes than were to be moved.
-fn objection(row: &Row, measured: &Measured, [requests, sent, received, published]: Counts, size: u64) -> Option<String> {
+fn objection(
+    row: &Row,
+    measured: &Measured,
+    [requests, sent, received, published]: Counts,
+    size: u64,
+) -> Option<String> {
     let (seen, down, up) = match row.work {
         Work::Read | Work::ReadWhole | Work::Download => (size, size, 0),
         Work::WriteStream | Work::Upload => (size, 0, size),

@@ -116,8 +116,7 @@ impl Bare {
 #[async_trait]
 impl Peer for Bare {
     async fn read(&self, key: &str, size: u64) -> Result<u64, Failure> {
-        let ranges =
-            (0..size).step_by(PART).map(|start| self.range(key, Some((start, size.min(start + PART as u64)))));
+        let ranges = (0..size).step_by(PART).map(|start| self.range(key, Some((start, size.min(start + PART as u64)))));
         stream::iter(ranges).buffered(self.parallel).try_fold(0, |all, bytes| async move { Ok(all + bytes) }).await
     }
 

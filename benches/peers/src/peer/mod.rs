@@ -103,7 +103,11 @@ pub const PEERS: &[Named] = &[
         integrity: "CRC32C of whole objects both ways, of every part on the way up",
     },
     Named { name: "hyper", provider: &[S3, Gcs], integrity: "none" },
-    Named { name: "aws-sdk-s3", provider: &[S3], integrity: "CRC32 up, CRC down where S3 tells one; SHA-256 signature" },
+    Named {
+        name: "aws-sdk-s3",
+        provider: &[S3],
+        integrity: "CRC32 up, CRC down where S3 tells one; SHA-256 signature",
+    },
     Named { name: "aws-sdk-s3 tuned", provider: &[S3], integrity: "none (checksums when required, unsigned payload)" },
     Named { name: "transfer-manager", provider: &[S3], integrity: "CRC up; per-range down" },
     Named { name: "object_store", provider: &[S3, Gcs, Local], integrity: "none; SHA-256 signature on S3" },

@@ -150,9 +150,7 @@ fn named(attributes: &serde_json::Value) -> Option<String> {
 fn metadata(attributes: &serde_json::Value) -> Vec<(String, String)> {
     let Some(metadata) = attributes["metadata"].as_object() else { return Vec::new() };
     let pairs = metadata.iter();
-    pairs
-        .map(|(name, value)| (format!("x-goog-meta-{name}"), value.as_str().unwrap_or_default().to_owned()))
-        .collect()
+    pairs.map(|(name, value)| (format!("x-goog-meta-{name}"), value.as_str().unwrap_or_default().to_owned())).collect()
 }
 
 fn resource(full: &str, object: &Object) -> Answer {
