@@ -1,10 +1,9 @@
 //! Files on the caller's side of a transfer: opened without blocking, and published whole or not at all.
 
-use std::future::Future as _;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -34,8 +33,8 @@ pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> 
     Error::new(kind, operation, path.display(), message).with_source(source)
 }
 
-/// A file to be read, and its size.
-pub(crate) async fn open(path: &Path) -> Result<(FileReader, u64)> {
+/// A file to be read in pieces of so many bytes or fewer, and its size.
+pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
     let owned = path.to_owned();
     let opened = blocking(move || {
         let file = std::fs::File::open(&owned)?;
@@ -46,51 +45,72 @@ pub(crate) async fn open(path: &Path) -> Result<(FileReader, u64)> {
         Ok((file, meta.len()))
     });
     let (file, size) = opened.await.map_err(|source| error("file.open", path, source))?;
-    Ok((FileReader { file: Some(file), reading: None, piece: Bytes::new() }, size))
+    // A small file costs no more memory than it has bytes; one more tells that it has not grown.
+    let bytes = bytes.min(size.saturating_add(1));
+    Ok((Pieces { reading: Some(read_piece(file, bytes)), bytes, path: path.to_owned() }, size))
 }
 
 /// A read under way, which gives the file back.
 type Reading = tokio::task::JoinHandle<io::Result<(std::fs::File, Vec<u8>)>>;
 
-/// Reads a file in large pieces on blocking threads.
-pub(crate) struct FileReader {
-    file: Option<std::fs::File>,
+/// Reads a file from beginning to end in large pieces, one ahead of the caller.
+pub(crate) struct Pieces {
     reading: Option<Reading>,
-    piece: Bytes,
+    bytes: u64,
+    path: PathBuf,
 }
 
-impl tokio::io::AsyncRead for FileReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.piece.is_empty() {
-            if let Some(mut file) = self.file.take() {
-                let room = buf.remaining();
-                self.reading = Some(tokio::task::spawn_blocking(move || {
-                    let mut piece = Vec::with_capacity(room);
-                    (&mut file).take(room as u64).read_to_end(&mut piece)?;
-                    Ok((file, piece))
-                }));
-            }
-            let Some(reading) = &mut self.reading else { return Poll::Ready(Ok(())) };
-            let (file, piece) = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other)??;
-            self.reading = None;
-            self.file = Some(file);
-            self.piece = piece.into();
+impl Pieces {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        let Some(reading) = self.reading.take() else { return Ok(None) };
+        let read = reading.await.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+        let (file, piece) = read.map_err(|source| error("file.read", &self.path, source))?;
+        if piece.is_empty() {
+            return Ok(None);
         }
-        let count = self.piece.len().min(buf.remaining());
-        buf.put_slice(&self.piece.split_to(count));
-        Poll::Ready(Ok(()))
+        if piece.len() as u64 == self.bytes {
+            self.reading = Some(read_piece(file, self.bytes));
+        }
+        Ok(Some(piece.into()))
+    }
+}
+
+fn read_piece(file: std::fs::File, bytes: u64) -> Reading {
+    tokio::task::spawn_blocking(move || {
+        let mut piece = Vec::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX));
+        (&file).take(bytes).read_to_end(&mut piece)?;
+        Ok((file, piece))
+    })
+}
+
+/// A file that is being written, from several sides at once where that helps.
+#[derive(Clone)]
+pub(crate) struct Target {
+    file: Arc<std::fs::File>,
+    path: Arc<Path>,
+}
+
+impl Target {
+    /// Writes pieces that follow one another, from this offset on.
+    pub(crate) async fn write_at(&self, offset: u64, pieces: Vec<Bytes>) -> Result<()> {
+        let file = Arc::clone(&self.file);
+        let written = blocking(move || {
+            let mut offset = offset;
+            for piece in pieces {
+                file.write_all_at(&piece, offset)?;
+                offset += piece.len() as u64;
+            }
+            Ok(())
+        });
+        written.await.map_err(|source| error("file.write", &self.path, source))
     }
 }
 
 /// A file being written beside its final name; dropped unpublished, it is removed.
 pub(crate) struct NewFile {
-    file: Option<std::fs::File>,
+    target: Target,
     temporary: PathBuf,
-    target: PathBuf,
 }
 
 impl NewFile {
@@ -101,26 +121,23 @@ impl NewFile {
         let path = temporary.clone();
         let file = blocking(move || std::fs::File::create_new(path)).await;
         let file = file.map_err(|source| error("file.create", target, source))?;
-        Ok(Self { file: Some(file), temporary, target: target.to_owned() })
+        let target = Target { file: Arc::new(file), path: target.into() };
+        Ok(Self { target, temporary })
     }
 
-    pub(crate) async fn write(&mut self, bytes: &Bytes) -> Result<()> {
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let bytes = bytes.clone();
-        let written = blocking(move || file.write_all(&bytes).map(|()| file)).await;
-        self.file = Some(written.map_err(|source| error("file.write", &self.target, source))?);
-        Ok(())
+    pub(crate) fn contents(&self) -> Target {
+        self.target.clone()
     }
 
     /// Syncs the file and gives it its name.
-    pub(crate) async fn publish(mut self) -> Result<()> {
-        let Some(file) = self.file.take() else { return Ok(()) };
-        let (from, to) = (self.temporary.clone(), self.target.clone());
+    pub(crate) async fn publish(self) -> Result<()> {
+        let Target { file, path } = self.contents();
+        let (from, to) = (self.temporary.clone(), Arc::clone(&path));
         let done = blocking(move || {
             file.sync_all()?;
             std::fs::rename(&from, &to)
         });
-        done.await.map_err(|source| error("file.publish", &self.target, source))
+        done.await.map_err(|source| error("file.publish", &path, source))
     }
 }
 

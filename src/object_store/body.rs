@@ -4,19 +4,48 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
-use super::ObjectMeta;
+use super::{Meter, ObjectMeta};
+use crate::files::Target;
+use crate::transfer::Task;
 use crate::{Error, ErrorKind, Result};
 
+/// How much is written to a file at a time.
+const WRITE_BYTES: u64 = 2 << 20;
+
 /// The bytes of an object as they arrive. A slow reader slows the sender down.
-pub struct ByteStream(BoxStream<'static, Result<Bytes>>);
+pub struct ByteStream(Source);
+
+enum Source {
+    Chunks(BoxStream<'static, Result<Bytes>>),
+    Pieces(Box<dyn Placeable>),
+    /// Between the two.
+    Turning,
+}
+
+/// Bytes of which nothing has been taken yet, so that they may still come in any order.
+pub(crate) trait Placeable: Send {
+    /// The bytes in order.
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>>;
+
+    /// All the bytes, read straight into one allocation.
+    fn into_memory(self: Box<Self>) -> BoxFuture<'static, Result<Bytes>>;
+
+    /// Writes the bytes to the beginning of a file.
+    fn into_file<'a>(self: Box<Self>, file: Target, meter: &'a mut Meter) -> BoxFuture<'a, Result<()>>;
+}
 
 impl ByteStream {
     /// Wraps a stream of chunks.
     pub fn new(stream: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Self {
-        Self(stream.boxed())
+        Self(Source::Chunks(stream.boxed()))
+    }
+
+    pub(crate) fn placeable(pieces: impl Placeable + 'static) -> Self {
+        Self(Source::Pieces(Box::new(pieces)))
     }
 
     /// A stream of one chunk, or of none if it is empty.
@@ -26,11 +55,61 @@ impl ByteStream {
     }
 }
 
+impl ByteStream {
+    /// Writes all that comes to the beginning of a file, in large pieces.
+    pub(crate) async fn into_file(self, file: Target, meter: &mut Meter) -> Result<()> {
+        let mut chunks = match self.0 {
+            Source::Pieces(pieces) => return pieces.into_file(file, meter).await,
+            Source::Chunks(chunks) => chunks,
+            Source::Turning => return Ok(()),
+        };
+        let mut offset = 0;
+        let mut writing: Option<Task<()>> = None;
+        let mut held = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let chunk = chunks.try_next().await?;
+            let last = chunk.is_none();
+            if let Some(chunk) = chunk {
+                bytes += chunk.len() as u64;
+                held.push(chunk);
+            }
+            if bytes >= WRITE_BYTES || last {
+                // The next piece comes while this one is written.
+                if let Some(writing) = writing.take() {
+                    writing.await?;
+                }
+                let (file, pieces) = (file.clone(), std::mem::take(&mut held));
+                writing = Some(Task::spawn(async move { file.write_at(offset, pieces).await }));
+                meter.add(bytes);
+                offset += bytes;
+                bytes = 0;
+            }
+            if last {
+                return match writing {
+                    Some(writing) => writing.await,
+                    None => Ok(()),
+                };
+            }
+        }
+    }
+}
+
 impl Stream for ByteStream {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(cx)
+        loop {
+            match &mut self.0 {
+                Source::Chunks(chunks) => return chunks.as_mut().poll_next(cx),
+                Source::Turning => return Poll::Ready(None),
+                Source::Pieces(_) => {
+                    if let Source::Pieces(pieces) = std::mem::replace(&mut self.0, Source::Turning) {
+                        self.0 = Source::Chunks(pieces.into_stream());
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -58,6 +137,15 @@ impl GetResult {
     /// `Corrupt` if fewer or more came than announced; and those of the stream.
     pub async fn bytes(mut self) -> Result<Bytes> {
         let expected = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        if let Source::Pieces(pieces) = self.body.0 {
+            let all = pieces.into_memory().await?;
+            return if all.len() == expected {
+                Ok(all)
+            } else {
+                let message = format!("{} bytes came where {expected} were announced", all.len());
+                Err(Error::new(ErrorKind::Corrupt, "object_store.get", &self.meta.key, message))
+            };
+        }
         let Some(first) = self.body.try_next().await? else {
             return if expected == 0 { Ok(Bytes::new()) } else { Err(self.short(0)) };
         };

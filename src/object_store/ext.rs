@@ -212,8 +212,24 @@ pub trait ObjectStoreExt: ObjectStore {
         options: PutOptions,
         progress: Option<ProgressCallback>,
     ) -> Result<PutResult> {
-        let (file, size) = crate::files::open(path).await?;
-        self.put_reader(key, file, Some(size), options, progress).await
+        // Pieces of the size of a part become parts as they are.
+        let (mut file, size) = crate::files::open(path, DEFAULT_PART_BYTES).await?;
+        let mut writer = self.writer(key, options);
+        let mut meter = Meter::new(progress, Some(size));
+        loop {
+            match file.next().await {
+                Ok(Some(piece)) => {
+                    let bytes = piece.len() as u64;
+                    writer.write(piece).await?;
+                    meter.add(bytes);
+                }
+                Ok(None) => return writer.finish().await,
+                Err(error) => {
+                    let _ = writer.abort().await;
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Downloads an object to a file, which appears whole or not at all.
@@ -228,13 +244,10 @@ pub trait ObjectStoreExt: ObjectStore {
         path: &Path,
         progress: Option<ProgressCallback>,
     ) -> Result<ObjectMeta> {
-        let GetResult { meta, range, mut body } = self.get(key, GetOptions::default()).await?;
+        let GetResult { meta, range, body } = self.get(key, GetOptions::default()).await?;
         let mut meter = Meter::new(progress, Some(range.end - range.start));
-        let mut file = crate::files::NewFile::create(path).await?;
-        while let Some(chunk) = body.try_next().await? {
-            meter.add(chunk.len() as u64);
-            file.write(&chunk).await?;
-        }
+        let file = crate::files::NewFile::create(path).await?;
+        body.into_file(file.contents(), &mut meter).await?;
         if meter.bytes() != range.end - range.start {
             let message = format!("{} bytes came where {} were announced", meter.bytes(), range.end - range.start);
             return Err(Error::new(ErrorKind::Corrupt, "object_store.download_file", self.uri(key), message));

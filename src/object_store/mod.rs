@@ -24,7 +24,9 @@ pub use upload::{ObjectWriter, PartRules, Progress, ProgressCallback, Upload};
 pub use uri::{ObjectUri, Scheme};
 pub use version::Version;
 
+pub(crate) use body::Placeable;
 #[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
 pub(crate) use metadata::RESERVED_METADATA_PREFIX;
 #[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
 pub(crate) use metadata::WRITE_ID_METADATA;
+pub(crate) use upload::Meter;

@@ -86,7 +86,7 @@ pub struct Progress {
 pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Counts bytes and tells the callback.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     callback: Option<ProgressCallback>,
     total: Option<u64>,
     begun: Instant,
@@ -94,15 +94,15 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(callback: Option<ProgressCallback>, total: Option<u64>) -> Self {
+    pub(crate) fn new(callback: Option<ProgressCallback>, total: Option<u64>) -> Self {
         Self { callback, total, begun: Instant::now(), bytes: 0 }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(callback) = &self.callback {
             let seconds = self.begun.elapsed().max(Duration::from_millis(1)).as_secs_f64();
@@ -123,6 +123,8 @@ pub struct ObjectWriter<S: ObjectStore + ?Sized> {
     part_bytes: u64,
     parallel: usize,
     buffer: BytesMut,
+    /// A part that waits for more to come: alone it would be an object of one request.
+    full: Bytes,
     crc: Crc32c,
     parts: u32,
     upload: Option<Box<dyn Upload>>,
@@ -133,6 +135,8 @@ pub struct ObjectWriter<S: ObjectStore + ?Sized> {
 /// The size of a part unless the caller says otherwise: the least that
 /// [S3 takes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html), so that many travel at once.
 pub(super) const DEFAULT_PART_BYTES: u64 = 5 * 1024 * 1024;
+/// Up to here the buffer grows as it fills.
+const SMALL_BYTES: u64 = 256 * 1024;
 /// How many parts travel at once unless the caller says otherwise: with the one being filled, 60 MiB.
 pub(super) const DEFAULT_PARALLEL: usize = 11;
 
@@ -146,6 +150,7 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
             part_bytes: DEFAULT_PART_BYTES,
             parallel: DEFAULT_PARALLEL,
             buffer: BytesMut::new(),
+            full: Bytes::new(),
             crc: Crc32c(0),
             parts: 0,
             upload: None,
@@ -170,11 +175,25 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
         let mut bytes = bytes.into();
         self.check()?;
         while !bytes.is_empty() {
-            let room = self.target().saturating_sub(self.buffer.len());
-            let taken = bytes.split_to(bytes.len().min(room.max(1)));
+            if !self.full.is_empty() {
+                // More comes, so that it is not the only part.
+                let part = std::mem::take(&mut self.full);
+                self.send_part(part, false).await?;
+                continue;
+            }
+            let target = self.target();
+            if self.buffer.is_empty() && bytes.len() >= target {
+                self.full = bytes.split_to(target);
+                continue;
+            }
+            let taken = bytes.split_to(bytes.len().min(target.saturating_sub(self.buffer.len()).max(1)));
+            if taken.len() > self.buffer.capacity() - self.buffer.len() && !self.is_first() {
+                // At once, rather than by doubling, which moves everything each time.
+                self.buffer.reserve(target.saturating_sub(self.buffer.len()).max(taken.len()));
+            }
             self.buffer.extend_from_slice(&taken);
-            if self.buffer.len() >= self.target() && !bytes.is_empty() {
-                self.send_part().await?;
+            if self.buffer.len() >= target {
+                self.full = self.buffer.split().freeze();
             }
         }
         Ok(())
@@ -186,12 +205,17 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
     /// As for [`ObjectStore::put`]; nothing was published then, unless the error is `Indeterminate`.
     pub async fn finish(mut self) -> Result<PutResult> {
         self.check()?;
+        let full = std::mem::take(&mut self.full);
         if self.upload.is_none() {
-            let body = self.buffer.split().freeze();
+            let body = if full.is_empty() { self.buffer.split().freeze() } else { full };
             return self.store.put(&self.key, body, self.options.clone()).await;
         }
+        if !full.is_empty() {
+            self.send_part(full, false).await?;
+        }
         if !self.buffer.is_empty() {
-            self.send_part().await?;
+            let part = self.buffer.split().freeze();
+            self.send_part(part, true).await?;
         }
         while let Some(sent) = self.sending.next().await {
             self.note(sent)?;
@@ -222,29 +246,36 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    async fn send_part(&mut self) -> Result<()> {
+    /// Whether this may still become a small object, for which no room is made in advance.
+    fn is_first(&self) -> bool {
+        self.upload.is_none() && (self.buffer.len() as u64) < SMALL_BYTES
+    }
+
+    async fn send_part(&mut self, mut part: Bytes, last: bool) -> Result<()> {
         let rules = match &self.upload {
             Some(upload) => upload.rules(),
             None => {
                 let started = self.store.start_upload(&self.key, self.options.clone()).await;
                 let upload = started.inspect_err(|_| self.failed = true)?;
-                let rules = upload.rules();
-                self.upload = Some(upload);
-                // The first part was cut before the rules were known.
-                if (self.buffer.len() as u64) < rules.part_bytes(self.part_bytes, 0) {
-                    return Ok(());
-                }
-                rules
+                self.upload.insert(upload).rules()
             }
         };
+        let cut = usize::try_from(rules.part_bytes(self.part_bytes, self.parts)).unwrap_or(usize::MAX);
+        if !last && part.len() != cut {
+            // It was cut before the rules were known.
+            let rest = part.split_off(cut.min(part.len()));
+            if rest.is_empty() && part.len() < cut {
+                self.buffer.extend_from_slice(&part);
+                return Ok(());
+            }
+            self.buffer.extend_from_slice(&rest);
+        }
         let parallel = if rules.parallel { self.parallel } else { 1 };
         while self.sending.len() >= parallel {
             if let Some(sent) = self.sending.next().await {
                 self.note(sent)?;
             }
         }
-        let cut = usize::try_from(rules.part_bytes(self.part_bytes, self.parts)).unwrap_or(usize::MAX);
-        let part = self.buffer.split_to(cut.min(self.buffer.len())).freeze();
         self.crc = self.crc.append(&part);
         let Some(upload) = &mut self.upload else { return Err(self.unusable()) };
         self.parts += 1;

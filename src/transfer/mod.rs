@@ -1,6 +1,8 @@
 //! Moving large objects at the speed of the wire, in bounded memory, above the contract and so for every provider.
 
 mod download;
+mod placement;
+mod pool;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,68 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// The buffers of one download, used again once the reader is done with what they held: a large object then costs the
+/// pages of the budget and not those of its whole length, and no more memory than was planned.
+#[derive(Clone, Default)]
+pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Pool {
+    /// An empty buffer with room for so many bytes.
+    pub(super) fn buffer(&self, bytes: usize) -> Pooled {
+        let mut contents = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        contents.reserve_exact(bytes);
+        Pooled { contents, pool: self.clone() }
+    }
+}
+
+/// A buffer that goes back to its pool when it is dropped.
+pub(super) struct Pooled {
+    contents: Vec<u8>,
+    pool: Pool,
+}
+
+impl Pooled {
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.contents.extend_from_slice(bytes);
+    }
+
+    pub(super) fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.contents
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let mut contents = std::mem::take(&mut self.contents);
+        contents.clear();
+        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(contents);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_once_its_reader_is_done() {
+        let pool = Pool::default();
+        let mut buffer = pool.buffer(1000);
+        buffer.append(b"first");
+        let first = buffer.freeze();
+        let place = first.as_ptr();
+        let half = first.slice(..2);
+        drop(first);
+        assert_ne!(pool.buffer(1000).contents.as_ptr(), place, "half of it is still read");
+        drop(half);
+        let again = pool.buffer(1000);
+        assert!(again.contents.is_empty());
+        assert_eq!(again.contents.as_ptr(), place);
+    }
+}
