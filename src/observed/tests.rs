@@ -78,6 +78,8 @@ impl Spans {
 fn observed() -> (Spans, tracing::subscriber::DefaultGuard, Cloud, std::path::PathBuf) {
     let spans = Spans::default();
     let guard = tracing::subscriber::set_default(spans.clone());
+    // What other tests, without a subscriber, have taught the places that open spans.
+    tracing::callsite::rebuild_interest_cache();
     let root = std::env::temp_dir().join(format!("anycloud-observed-{}", crate::random::uuid()));
     let mut config = Config::local(&root);
     config.local.signed_url_base = Some("http://127.0.0.1:9/files".to_owned());
