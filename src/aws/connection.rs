@@ -38,11 +38,8 @@ pub(crate) struct Connection {
 pub(crate) struct Endpoints {
     pub(crate) s3: Option<String>,
     pub(crate) secrets_manager: Option<String>,
-    #[allow(dead_code, reason = "read by the job runner")]
     pub(crate) ecs: Option<String>,
-    #[allow(dead_code, reason = "read by the job runner")]
     pub(crate) sts: Option<String>,
-    #[allow(dead_code, reason = "read by the job runner")]
     pub(crate) logs: Option<String>,
 }
 
@@ -167,7 +164,6 @@ impl Connection {
 
     /// With another HTTP client than the SDK's own.
     #[cfg(test)]
-    #[allow(dead_code, reason = "a seam for the tests of every service")]
     pub(crate) fn with_http_client(
         mut self,
         http: impl Into<aws_smithy_runtime_api::client::http::SharedHttpClient>,

@@ -267,16 +267,6 @@ pub(crate) fn lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Lock> {
     }
 }
 
-/// The same without waiting, for one of the kinds that do not: `None` if somebody holds it.
-#[allow(dead_code, reason = "for the stores of small records")]
-pub(crate) fn try_lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Option<Lock>> {
-    match lock(place, kind) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,9 +311,10 @@ mod tests {
         let (path, root) = scratch();
         let place = Place { directory: root.as_fd(), name: "lock" };
         let held = lock(place, FlockOperation::LockExclusive).unwrap();
-        assert!(try_lock(place, FlockOperation::NonBlockingLockExclusive).unwrap().is_none());
+        let refused = lock(place, FlockOperation::NonBlockingLockExclusive).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(held);
-        assert!(try_lock(place, FlockOperation::NonBlockingLockExclusive).unwrap().is_some());
+        assert!(lock(place, FlockOperation::NonBlockingLockExclusive).is_ok());
         std::fs::remove_dir_all(path).unwrap();
     }
 }
