@@ -100,6 +100,9 @@ pub struct GcpConfig {
     pub logging_endpoint: Option<String>,
     /// The KMS key for new objects.
     pub kms_key: Option<String>,
+    /// Whether large files are sent as temporary objects over several connections and then composed; where none, the
+    /// bucket is asked whether they could be removed again.
+    pub parallel_uploads: Option<bool>,
     /// Whether an endpoint is an emulator's, which is never given or asked for credentials.
     pub emulator: bool,
 }

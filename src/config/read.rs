@@ -173,6 +173,7 @@ fn gcp(reader: &mut Reader<'_>, provider: Option<Provider>) -> GcpConfig {
         cloud_run_endpoint: reader.endpoint(&["CLOUD_RUN_EMULATOR_HOST"]),
         logging_endpoint: reader.endpoint(&["CLOUD_LOGGING_EMULATOR_HOST"]),
         kms_key: reader.text("GOOGLE_CLOUD_KMS_KEY"),
+        parallel_uploads: reader.switch("GCS_PARALLEL_UPLOADS"),
         emulator: false,
     };
     let emulator = config.storage_endpoint.is_some()

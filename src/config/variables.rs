@@ -51,6 +51,11 @@ pub const VARIABLES: &[Variable] = &[
     var("CLOUD_RUN_EMULATOR_HOST", "a Cloud Run emulator"),
     var("CLOUD_LOGGING_EMULATOR_HOST", "a Cloud Logging emulator"),
     var("GOOGLE_CLOUD_KMS_KEY", "the KMS key for new objects on Cloud Storage; default: the bucket's"),
+    var(
+        "GCS_PARALLEL_UPLOADS",
+        "`true` or `false`: whether large files go to Cloud Storage over several connections, as temporary objects that \
+         are composed; default: where the bucket lets them be removed",
+    ),
     var("ANYCLOUD_LOCAL_ROOT", "the directory of the `local` provider; default `.anycloud` in the working directory"),
     var("ANYCLOUD_LOCAL_JOBS", "a JSON file of job definitions for `local`; default `jobs.json` in the root, if there"),
     var("ANYCLOUD_LOCAL_SUPERVISOR", "the `anycloud-supervisor` program; default: looked for"),

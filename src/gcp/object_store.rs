@@ -5,7 +5,8 @@
 //!
 //! - **Writes, listings, metadata, copies and deletions** use the JSON API, whose `ifGenerationMatch` judges
 //!   preconditions at any size (multipart uploads of the XML API take none). A put is one multipart request; an upload
-//!   in parts is a resumable session.
+//!   in parts is a resumable session or, where the size is known and the bucket fit for it, a temporary object per part
+//!   and their composition.
 //! - **Reads** use the XML API: of the ways to read it is the one whose answer tells everything at once, custom
 //!   metadata (`x-goog-meta-…`), generation and checksums included, so that a read is one request. The JSON API's
 //!   media answers, which the official crate reads by, leave custom metadata out. `Accept-Encoding: gzip` is always
@@ -13,6 +14,8 @@
 //! - **Signed URLs** are made by the official crate.
 
 mod bucket;
+mod compose;
+mod composed;
 mod condition;
 mod copy;
 mod delete;
@@ -22,6 +25,8 @@ mod put;
 mod resource;
 mod resumable;
 mod sign;
+mod suitability;
+mod temporaries;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -50,6 +55,14 @@ use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, R
 /// (which overwriting needs too): the role `roles/storage.objectUser`. Signed URLs without a key file need
 /// `iam.serviceAccounts.signBlob` on the service account itself. With a KMS key the bucket's service agent needs
 /// `roles/cloudkms.cryptoKeyEncrypterDecrypter`.
+///
+/// An upload of 32 MiB or more whose size is known (a file, or [`PutOptions::expected_bytes`]) travels over several
+/// connections: each part is a temporary object below `.anycloud-uploads/`, which no listing shows, to which nothing
+/// else can be written, and which is gone when the upload has ended; what a killed process leaves is removed by
+/// [`abort_stale_uploads`](ObjectStore::abort_stale_uploads). The object is composed of them, and so has a CRC32C and no
+/// MD5. The bucket is asked first, once, whether it has a retention policy or a default hold, which would keep the
+/// parts, and whether all permissions are there; this needs `storage.buckets.get`. Without it, or where the storage
+/// class is not `STANDARD`, the upload is one resumable session. `GCS_PARALLEL_UPLOADS` decides without asking.
 #[derive(Clone, Debug)]
 pub struct GcsStore(Arc<Bucket>);
 
@@ -78,11 +91,18 @@ impl ObjectStore for GcsStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
+        temporaries::check(key, "object_store.put", &self.0.uri(key).to_string())?;
         self.0.put(key, body, options).await
     }
 
     async fn start_upload(&self, key: &ObjectKey, options: PutOptions) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(resumable::GcsUpload::start(Arc::clone(&self.0), key, options).await?))
+        temporaries::check(key, "object_store.start_upload", &self.0.uri(key).to_string())?;
+        let bucket = Arc::clone(&self.0);
+        let large = options.expected_bytes.is_some_and(|bytes| bytes >= composed::LARGE_BYTES);
+        if large && bucket.takes_temporaries(&options).await {
+            return Ok(Box::new(composed::ComposedUpload::start(bucket, key, options)?));
+        }
+        Ok(Box::new(resumable::GcsUpload::start(bucket, key, options).await?))
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
@@ -106,6 +126,7 @@ impl ObjectStore for GcsStore {
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, options: CopyOptions) -> Result<PutResult> {
+        temporaries::check(to, "object_store.copy", &self.0.uri(to).to_string())?;
         self.0.copy(from, to, options).await
     }
 
@@ -113,9 +134,10 @@ impl ObjectStore for GcsStore {
         self.0.sign(key, options).await
     }
 
-    /// Removes nothing: sessions that were not finished cannot be listed, cost nothing and
+    /// Removes the temporary objects of uploads that have stored nothing for so long. Resumable sessions cannot be
+    /// listed, cost nothing and
     /// [end by themselves](https://cloud.google.com/storage/docs/resumable-uploads#session-uris) after a week.
-    async fn abort_stale_uploads(&self, _older_than: Duration) -> Result<StaleUploads> {
-        Ok(StaleUploads::default())
+    async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
+        self.0.abort_stale_uploads(older_than).await
     }
 }

@@ -77,6 +77,13 @@ impl Failure {
         Self::new(416, "OUT_OF_RANGE", "requestedRangeNotSatisfiable", "Request range not satisfiable")
     }
 
+    /// A hold or a retention policy.
+    ///
+    /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#403_Forbidden>
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, "PERMISSION_DENIED", "retentionPolicyNotMet", message)
+    }
+
     /// Too many changes of one object.
     ///
     /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#429_Too_Many_Requests>

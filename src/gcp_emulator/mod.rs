@@ -34,8 +34,8 @@
 //! # What it leaves out
 //!
 //! - Everything over gRPC, IAM, quotas and billing; batch requests; lists of the XML API.
-//! - Cloud Storage: older generations and soft delete, `matchGlob`, retention and holds, keys of
-//!   the customer.
+//! - Cloud Storage: older generations and soft delete, `matchGlob`, changing retention and holds of
+//!   a bucket that exists, keys of the customer.
 //! - Secret Manager: expiry, rotation, delayed destruction, notifications.
 //! - Cloud Run: everything but jobs; more than one container, probes, volumes, limits of CPU and
 //!   memory; the image of a container is only a name. Creating, changing and deleting a job is done

@@ -91,6 +91,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     "storage.buckets.list" GET "storage/v1/b";
     "storage.buckets.get" GET "storage/v1/b/{b}";
     "storage.buckets.delete" DELETE "storage/v1/b/{b}";
+    "storage.buckets.testIamPermissions" GET "storage/v1/b/{b}/iam/testPermissions";
     "storage.objects.list" GET "storage/v1/b/{b}/o";
     "storage.objects.get" GET "storage/v1/b/{b}/o/{o}";
     "storage.objects.get" GET "download/storage/v1/b/{b}/o/{o}";

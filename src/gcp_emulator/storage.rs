@@ -87,6 +87,7 @@ impl Storage {
         let bucket = self.bucket(&draft.bucket)?;
         conditions.check(bucket.objects.get(&draft.name), Purpose::Change)?;
         object::check_name(&draft.name)?;
+        bucket.objects.get(&draft.name).map_or(Ok(()), |replaced| bucket.release(replaced))?;
         self.pace(&draft.bucket, &draft.name)?;
         // Generations grow and look like the moment in microseconds:
         // https://cloud.google.com/storage/docs/metadata#generation-number
@@ -116,6 +117,7 @@ pub(super) fn call(
         "storage.buckets.list" => storage.list_buckets(url, call),
         "storage.buckets.get" => Ok(Reply::json(&storage.bucket(bucket)?.json(url))),
         "storage.buckets.delete" => storage.delete_bucket(bucket),
+        "storage.buckets.testIamPermissions" => storage.bucket(bucket).map(|_| bucket::permissions(call)),
         "storage.objects.list" => list::list(url, storage.bucket(bucket)?, call),
         "storage.objects.get" => {
             let object = storage.object(bucket, name, call.number("generation")?)?;
@@ -196,6 +198,7 @@ impl Storage {
     ) -> Result<Reply, Failure> {
         let object = self.object(bucket, name, generation)?;
         conditions.check(Some(object), Purpose::Change)?;
+        self.bucket(bucket)?.release(object)?;
         self.pace(bucket, name)?;
         self.bucket_mut(bucket)?.objects.remove(name);
         // https://cloud.google.com/storage/docs/json_api/v1/objects/delete

@@ -163,7 +163,8 @@ pub trait ObjectStoreExt: ObjectStore {
         writer.finish().await
     }
 
-    /// Writes what a reader yields, in bounded memory, and tells of progress. `total` only feeds the callback.
+    /// Writes what a reader yields, in bounded memory, and tells of progress. `total` feeds the callback, and is what
+    /// the options expect if they expect nothing else; it need not be right.
     ///
     /// # Errors
     /// `Internal` for a failed read, after which nothing is published; and those of [`ObjectStore::put`].
@@ -179,7 +180,7 @@ pub trait ObjectStoreExt: ObjectStore {
         R: AsyncRead + Send + Unpin,
     {
         let mut reader = reader;
-        let mut writer = self.writer(key, options);
+        let mut writer = self.writer(key, expecting(total, options));
         let mut meter = Meter::new(progress, total);
         let chunk = usize::try_from(total.unwrap_or(DEFAULT_PART_BYTES).clamp(1, 1 << 20)).unwrap_or(1 << 20);
         loop {
@@ -200,7 +201,7 @@ pub trait ObjectStoreExt: ObjectStore {
         }
     }
 
-    /// Uploads a file.
+    /// Uploads a file, in parts over several connections where it is large and the provider can.
     ///
     /// # Errors
     /// `NotFound` for a file that is not there, `InvalidInput` for a directory, `PermissionDenied` or `Internal` for a
@@ -214,7 +215,7 @@ pub trait ObjectStoreExt: ObjectStore {
     ) -> Result<PutResult> {
         // Pieces of the size of a part become parts as they are.
         let (mut file, size) = crate::files::open(path, DEFAULT_PART_BYTES).await?;
-        let mut writer = self.writer(key, options);
+        let mut writer = self.writer(key, expecting(Some(size), options));
         let mut meter = Meter::new(progress, Some(size));
         loop {
             match file.next().await {
@@ -258,6 +259,10 @@ pub trait ObjectStoreExt: ObjectStore {
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStoreExt for S {}
+
+fn expecting(bytes: Option<u64>, options: PutOptions) -> PutOptions {
+    PutOptions { expected_bytes: options.expected_bytes.or(bytes), ..options }
+}
 
 fn typed(content_type: &str) -> PutOptions {
     PutOptions { headers: ContentHeaders::of_type(content_type), ..PutOptions::default() }

@@ -34,6 +34,9 @@ pub struct PutOptions {
     pub storage_class: Option<String>,
     /// The provider's own name of a key-management key to encrypt with; the bucket's default if none.
     pub encryption_key: Option<String>,
+    /// How many bytes an upload in parts will have, where that is known beforehand. A hint, by which a provider chooses
+    /// how to send them; it need not be right, and `put` knows better.
+    pub expected_bytes: Option<u64>,
 }
 
 /// What a write left behind.
@@ -313,7 +316,7 @@ pub struct ObjectCapabilities {
     pub past_versions: Option<bool>,
     /// Every stored object has a CRC32C that the store itself verified.
     pub stored_crc32c: bool,
-    /// Upload parts may be sent at the same time.
+    /// The parts of every upload may be sent at the same time; of a single one [`PartRules`](super::PartRules) tell.
     pub parallel_parts: bool,
     /// A large object is read faster in several ranges at the same time: true over a network, false for files.
     pub parallel_ranges: bool,

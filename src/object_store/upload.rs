@@ -113,8 +113,8 @@ impl Meter {
 
 /// Writes an object of unknown size in bounded memory, in parts that travel at the same time where that is possible.
 ///
-/// What fits in one part is sent as one request when finished. Memory is at most `(parallel + 1)` parts. Nothing is
-/// published unless [`finish`](Self::finish) succeeds; dropping the writer throws the upload away.
+/// What fits in one part is sent as one request when finished. Memory is at most `(parallel + 1)` parts of the size that
+/// was set: parts grow with the object, and as they do fewer travel at once. Nothing is published unless [`finish`](Self::finish) succeeds; dropping the writer throws the upload away.
 #[derive(Debug)]
 pub struct ObjectWriter<S: ObjectStore + ?Sized> {
     store: Arc<S>,
@@ -128,7 +128,9 @@ pub struct ObjectWriter<S: ObjectStore + ?Sized> {
     crc: Crc32c,
     parts: u32,
     upload: Option<Box<dyn Upload>>,
-    sending: FuturesUnordered<Task<()>>,
+    sending: FuturesUnordered<Task<u64>>,
+    /// The bytes of the parts that travel.
+    travelling: u64,
     failed: bool,
 }
 
@@ -155,6 +157,7 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
             parts: 0,
             upload: None,
             sending: FuturesUnordered::new(),
+            travelling: 0,
             failed: false,
         }
     }
@@ -270,8 +273,9 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
             }
             self.buffer.extend_from_slice(&rest);
         }
-        let parallel = if rules.parallel { self.parallel } else { 1 };
-        while self.sending.len() >= parallel {
+        let bytes = part.len() as u64;
+        let most = if rules.parallel { self.part_bytes.saturating_mul(self.parallel as u64) } else { 0 };
+        while self.travelling > 0 && self.travelling + bytes > most {
             if let Some(sent) = self.sending.next().await {
                 self.note(sent)?;
             }
@@ -280,12 +284,18 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
         let Some(upload) = &mut self.upload else { return Err(self.unusable()) };
         self.parts += 1;
         // Travels while the next one is filled.
-        self.sending.push(Task::spawn(upload.put_part(part)));
+        let sending = upload.put_part(part);
+        self.travelling += bytes;
+        self.sending.push(Task::spawn(async move {
+            sending.await?;
+            Ok(bytes)
+        }));
         Ok(())
     }
 
-    fn note(&mut self, sent: Result<()>) -> Result<()> {
-        sent.inspect_err(|_| self.failed = true)
+    fn note(&mut self, sent: Result<u64>) -> Result<()> {
+        self.travelling -= sent.inspect_err(|_| self.failed = true)?;
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::Method;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::OnceCell;
 
+use super::suitability::Suitability;
 use crate::gcp::connection::Connection;
 use crate::gcp::error::{Call, Effect, classify};
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
@@ -26,6 +28,7 @@ pub(super) const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     conditional_delete: true,
     past_versions: None,
     stored_crc32c: true,
+    // Of uploads whose options name the size, where the bucket is fit for it.
     parallel_parts: false,
     parallel_ranges: true,
     sign_content_length: true,
@@ -48,6 +51,9 @@ pub(super) fn encode(text: &str) -> impl fmt::Display + '_ {
 pub(super) struct Bucket {
     pub(super) name: String,
     pub(super) kms_key: Option<String>,
+    /// Whether large files are sent as temporary objects; the bucket is asked if none.
+    pub(super) parallel_uploads: Option<bool>,
+    pub(super) suitability: OnceCell<Suitability>,
     pub(super) endpoint: String,
     pub(super) connection: Connection,
     pub(super) transport: Arc<dyn Transport>,
@@ -83,6 +89,8 @@ impl Bucket {
         Self {
             name: config.gcp.bucket.clone(),
             kms_key: config.gcp.kms_key.clone(),
+            parallel_uploads: config.gcp.parallel_uploads,
+            suitability: OnceCell::new(),
             endpoint: config.gcp.storage_endpoint.clone().unwrap_or_else(|| SERVICE.to_owned()),
             connection,
             transport: Arc::new(HttpClient::new(config.allow_http)),
@@ -93,9 +101,19 @@ impl Bucket {
         ObjectUri { scheme: Scheme::Gs, bucket: self.name.clone(), key: key.clone() }
     }
 
-    /// The address of an object in the JSON API.
+    /// The address of the bucket in the JSON API.
+    pub(super) fn bucket_url(&self) -> String {
+        format!("{}/storage/v1/b/{}", self.endpoint, encode(&self.name))
+    }
+
+    /// The address of its objects.
+    pub(super) fn objects_url(&self) -> String {
+        format!("{}/o", self.bucket_url())
+    }
+
+    /// The address of one of them.
     pub(super) fn object_url(&self, key: &ObjectKey) -> String {
-        format!("{}/storage/v1/b/{}/o/{}", self.endpoint, encode(&self.name), encode(key.as_str()))
+        format!("{}/{}", self.objects_url(), encode(key.as_str()))
     }
 
     /// Where objects are made.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::bucket::{Bucket, MAX_JSON_BYTES, Request, encode, reading};
 use super::resource::{moment, number};
+use super::temporaries;
 use super::version::version;
 use crate::gcp::error::Call;
 use crate::object_store::{ListEntry, ListOptions, ObjectSummary};
@@ -73,7 +74,8 @@ impl Listing {
     async fn turn(&mut self) -> Result<()> {
         let subject = format!("gs://{}/{}", self.bucket.name, self.options.prefix);
         let call = reading(OPERATION, &subject, PERMISSION);
-        let mut url = self.url(&self.options.prefix, self.options.delimiter.as_deref());
+        let start = self.options.start_after.as_deref().unwrap_or_default();
+        let mut url = self.url(&self.options.prefix, self.options.delimiter.as_deref(), start);
         if let Some(size) = self.options.page_size {
             url.push_str(&format!("&maxResults={size}"));
         }
@@ -95,18 +97,14 @@ impl Listing {
         Ok(())
     }
 
-    fn url(&self, prefix: &str, delimiter: Option<&str>) -> String {
+    fn url(&self, prefix: &str, delimiter: Option<&str>, start: &str) -> String {
         let mut url = format!(
-            "{}/storage/v1/b/{}/o?fields=items(name,size,generation,updated),prefixes,nextPageToken",
-            self.bucket.endpoint,
-            encode(&self.bucket.name)
+            "{}?fields=items(name,size,generation,updated),prefixes,nextPageToken",
+            self.bucket.objects_url()
         );
-        let parameters =
-            [("prefix", Some(prefix)), ("delimiter", delimiter), ("startOffset", self.options.start_after.as_deref())];
-        for (name, value) in parameters {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                url.push_str(&format!("&{name}={}", encode(value)));
-            }
+        let parameters = [("prefix", prefix), ("delimiter", delimiter.unwrap_or_default()), ("startOffset", start)];
+        for (name, value) in parameters.into_iter().filter(|(_, value)| !value.is_empty()) {
+            url.push_str(&format!("&{name}={}", encode(value)));
         }
         url
     }
@@ -145,19 +143,29 @@ impl Listing {
         Ok((entries, page.next_page_token.filter(|token| !token.is_empty())))
     }
 
-    /// Leaves out the start itself, which `startOffset` includes, and prefixes that have come already.
+    /// Leaves out the start itself, which `startOffset` includes, prefixes that have come already, and the temporary
+    /// objects of uploads.
     async fn is_wanted(&self, entry: &ListEntry, call: Call<'_>) -> Result<bool> {
         if matches!(entry, ListEntry::Prefix(name) if self.last.as_ref() == Some(name)) {
             return Ok(false);
         }
-        let Some(start) = &self.options.start_after else { return Ok(true) };
+        if entry.name().starts_with(temporaries::PREFIX) {
+            return Ok(false);
+        }
+        let start = self.options.start_after.as_deref().unwrap_or_default();
         match entry {
-            ListEntry::Object(object) => Ok(object.key.as_str() > start.as_str()),
-            // There may be nothing below it but the start itself.
-            ListEntry::Prefix(prefix) if start.starts_with(prefix.as_str()) => {
-                let url = format!("{}&maxResults=2", self.url(prefix, None));
-                let (below, _) = self.page(call, url).await?;
-                Ok(below.iter().any(|entry| entry.name() > start.as_str()))
+            ListEntry::Object(object) => Ok(object.key.as_str() > start),
+            // There may be nothing below it but the start itself, or temporary objects.
+            ListEntry::Prefix(prefix) if start.starts_with(prefix) || temporaries::PREFIX.starts_with(prefix) => {
+                let below = format!("{}&maxResults=2", self.url(prefix, None, start));
+                let (below, _) = self.page(call, below).await?;
+                match below.iter().find(|entry| entry.name() > start) {
+                    Some(entry) if entry.name().starts_with(temporaries::PREFIX) => {
+                        let behind = format!("{}&maxResults=1", self.url(prefix, None, temporaries::BEHIND));
+                        Ok(!self.page(call, behind).await?.0.is_empty())
+                    }
+                    first => Ok(first.is_some()),
+                }
             }
             ListEntry::Prefix(_) => Ok(true),
         }

@@ -32,10 +32,22 @@ impl Bucket {
                 async move { self.ask_json::<Resource>(call, request).await }
             })
             .await;
+        let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, begun, deadline };
+        self.concluded(sent, write, crc, call).await
+    }
+
+    /// The result of a write by its answer or, without one, by what became of it.
+    pub(super) async fn concluded(
+        &self,
+        sent: Result<Resource>,
+        write: Write<'_>,
+        crc: Crc32c,
+        call: Call<'_>,
+    ) -> Result<PutResult> {
+        let id = write.id.clone();
         match sent {
-            Ok(resource) => self.verified(key, &resource, crc, id, call).await,
+            Ok(resource) => self.verified(write.key, &resource, crc, id, call).await,
             Err(error) => {
-                let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, begun, deadline };
                 let meta = self.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: id, crc32c: Some(crc) })
             }

@@ -310,32 +310,26 @@ impl Upload for GcsUpload {
             Chunk { start: state.stored, pieces: vec![waiting], end: Some((self.total, crc32c)) }
         };
         let deadline = Instant::now() + self.bucket.connection.retrier().policy().call_timeout;
-        let finished = match send(&self.bucket, &self.session, call, &chunk).await {
+        let sent = match send(&self.bucket, &self.session, call, &chunk).await {
             Ok(Sent::Finished(resource)) => {
                 self.over = true;
-                return self.bucket.verified(&self.key, &resource, crc32c, self.id.clone(), call).await;
+                Ok(*resource)
             }
             Ok(Sent::Stored(_)) => Err(call.error(ErrorKind::Internal, "the upload did not end")),
-            Err(error) => {
-                let write = Write {
-                    operation: FINISH,
-                    key: &self.key,
-                    mode: &self.mode,
-                    id: &self.id,
-                    begun: self.begun,
-                    deadline,
-                };
-                self.bucket.settle(write, error).await
-            }
-        };
-        match finished {
-            Ok(meta) => {
-                self.over = true;
-                Ok(PutResult { version: meta.version, write_id: self.id.clone(), crc32c: Some(crc32c) })
-            }
-            // The drop cancels the session.
             Err(error) => Err(error),
-        }
+        };
+        let write = Write {
+            operation: FINISH,
+            key: &self.key,
+            mode: &self.mode,
+            id: &self.id,
+            begun: self.begun,
+            deadline,
+        };
+        // After an error the drop cancels the session.
+        let finished = self.bucket.concluded(sent, write, crc32c, call).await;
+        self.over |= finished.is_ok();
+        finished
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::super::failure::Failure;
 use super::super::wire::{Call, Reply, now, page};
-use super::Storage;
 use super::object::Object;
+use super::{Storage, number};
 
 /// A bucket.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Bucket {
     created: String,
     location: String,
     storage_class: String,
+    retention_policy: Option<Value>,
+    default_event_based_hold: bool,
     pub(super) objects: BTreeMap<String, Object>,
 }
 
@@ -29,12 +31,14 @@ impl Bucket {
             created: now(),
             location: "US".into(),
             storage_class: "STANDARD".into(),
+            retention_policy: None,
+            default_event_based_hold: false,
             objects: BTreeMap::new(),
         }
     }
 
     pub(super) fn json(&self, url: &str) -> Value {
-        json!({
+        let mut json = json!({
             "kind": "storage#bucket",
             "id": self.name,
             "name": self.name,
@@ -47,8 +51,40 @@ impl Bucket {
             "timeCreated": self.created,
             "updated": self.created,
             "etag": "CAE=",
-        })
+        });
+        if let Some(policy) = &self.retention_policy {
+            json["retentionPolicy"] = policy.clone();
+        }
+        if self.default_event_based_hold {
+            json["defaultEventBasedHold"] = json!(true);
+        }
+        json
     }
+
+    /// Refuses to let go of an object that is held or has not been kept for long enough.
+    ///
+    /// <https://cloud.google.com/storage/docs/bucket-lock>, <https://cloud.google.com/storage/docs/object-holds>
+    pub(super) fn release(&self, object: &Object) -> Result<(), Failure> {
+        let held = |field| object.fields.get(field).and_then(Value::as_bool).unwrap_or(false);
+        if self.default_event_based_hold || held("eventBasedHold") || held("temporaryHold") {
+            return Err(Failure::forbidden("Object is under active hold and cannot be deleted or overwritten."));
+        }
+        let period = self.retention_policy.as_ref().and_then(|policy| number(&policy["retentionPeriod"]));
+        let age = object.created().map_or(0, |created| jiff::Timestamp::now().duration_since(created).as_secs());
+        if period.is_some_and(|period| age < period) {
+            return Err(Failure::forbidden("Object is subject to bucket's retention policy and cannot be deleted."));
+        }
+        Ok(())
+    }
+}
+
+/// Every permission that is asked for: the emulator knows no identities.
+///
+/// <https://cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions>
+pub(super) fn permissions(call: &Call) -> Reply {
+    let asked: Vec<&str> =
+        call.query.iter().filter(|(name, _)| name == "permissions").map(|(_, value)| value.as_str()).collect();
+    Reply::json(&json!({"kind": "storage#testIamPermissionsResponse", "permissions": asked}))
 }
 
 impl Storage {
@@ -72,6 +108,9 @@ impl Storage {
         if let Some(class) = fields.get("storageClass").and_then(Value::as_str) {
             class.clone_into(&mut bucket.storage_class);
         }
+        bucket.retention_policy = fields.get("retentionPolicy").filter(|policy| policy.is_object()).cloned();
+        bucket.default_event_based_hold =
+            fields.get("defaultEventBasedHold").and_then(Value::as_bool).unwrap_or(false);
         let answer = bucket.json(url);
         self.buckets.insert(name.to_owned(), bucket);
         Ok(Reply::json(&answer))

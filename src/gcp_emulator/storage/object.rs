@@ -130,6 +130,10 @@ impl Object {
         &self.updated
     }
 
+    pub(super) fn created(&self) -> Option<jiff::Timestamp> {
+        self.created.parse().ok()
+    }
+
     /// Changes metadata: a null drops a field or an entry, what is not named stays.
     ///
     /// <https://cloud.google.com/storage/docs/json_api/v1/objects/patch>
