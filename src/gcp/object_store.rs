@@ -16,6 +16,8 @@
 mod bucket;
 mod compose;
 mod composed;
+#[cfg(test)]
+mod composed_tests;
 mod condition;
 mod copy;
 mod delete;

@@ -76,6 +76,8 @@ fn cloud(storage: &str, own: &str) -> Cloud {
         "SECRET_MANAGER_EMULATOR_HOST" | "CLOUD_RUN_EMULATOR_HOST" | "CLOUD_LOGGING_EMULATOR_HOST" => {
             Some(own.to_owned())
         }
+        // fake-gcs-server cannot say what it permits; the crate's own emulator is asked.
+        "GCS_PARALLEL_UPLOADS" => (storage != own).then(|| "true".to_owned()),
         _ => variables(storage).into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned()),
     });
     Cloud::connect(config.expect("the settings are complete")).expect("no network is needed")

@@ -18,6 +18,8 @@ mod program;
 mod rust_clients;
 mod secret;
 mod signed_url;
+#[cfg(feature = "gcp")]
+mod uploads;
 
 use std::path::PathBuf;
 

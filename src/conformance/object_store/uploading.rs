@@ -1,12 +1,13 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{TryStreamExt as _, stream};
 
-use super::super::{Case, cases, kind};
+use super::super::{Case, cases, kind, unique};
 use super::{Fixture, pattern};
-use crate::object_store::{ContentHeaders, Crc32c, HeadOptions, Metadata};
-use crate::{Error, ErrorKind, ObjectStoreExt as _, PutMode, PutOptions};
+use crate::object_store::{ContentHeaders, Crc32c, HeadOptions, ListEntry, ListOptions, Metadata};
+use crate::{Error, ErrorKind, ObjectStoreExt as _, PutMode, PutOptions, Result};
 
 pub(super) fn cases() -> Vec<Case<Fixture>> {
     cases![
@@ -19,10 +20,15 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         an_upload_replaces_only_the_version_that_it_names,
         an_upload_with_a_wrong_checksum_publishes_nothing,
         stale_uploads_are_removed_and_objects_are_not,
+        a_large_file_is_stored_whole_and_leaves_nothing_else,
+        a_large_file_keeps_to_its_precondition,
+        a_large_upload_that_is_dropped_midway_leaves_nothing,
     ]
 }
 
 const PART: usize = 6 << 20;
+/// What every provider sends in parts, and those that can over several connections.
+const LARGE: usize = (32 << 20) + 4_321;
 
 async fn a_stream_of_unknown_size_is_stored_whole(fixture: Fixture) {
     let bytes = Bytes::from(pattern(3 * (8 << 20) + 12_345));
@@ -124,4 +130,74 @@ async fn stale_uploads_are_removed_and_objects_are_not(fixture: Fixture) {
     // Only what is a day old: other cases are uploading at this moment.
     fixture.store.abort_stale_uploads(Duration::from_secs(86_400)).await.unwrap();
     assert_eq!(fixture.store.list_all(&fixture.prefix).await.unwrap().len(), 1);
+}
+
+/// A file of these bytes, removed when dropped.
+struct File(PathBuf);
+
+impl File {
+    fn of(bytes: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(unique("anycloud-file"));
+        std::fs::write(&path, bytes).expect("a temporary file can be written");
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn a_large_file_is_stored_whole_and_leaves_nothing_else(fixture: Fixture) {
+    let (key, bytes) = (fixture.key("a"), pattern(LARGE));
+    let file = File::of(&bytes);
+    let mut options = PutOptions { headers: ContentHeaders::of_type("application/x-weeks"), ..PutOptions::default() };
+    options.metadata.insert("rows", "many").unwrap();
+    let (headers, metadata) = (options.headers.clone(), options.metadata.clone());
+    let put = fixture.store.upload_file(&file.0, &key, options, None).await.unwrap();
+    let meta = fixture.store.head(&key, HeadOptions::default()).await.unwrap();
+    assert_eq!((meta.size, meta.version), (LARGE as u64, put.version));
+    assert_eq!((meta.headers.content_type, meta.metadata), (headers.content_type, metadata));
+    assert_eq!(meta.write_id, Some(put.write_id));
+    if fixture.store.capabilities().stored_crc32c {
+        assert_eq!(meta.crc32c, Some(Crc32c::of(&bytes)));
+    }
+    assert!(fixture.store.get_bytes(&key).await.unwrap() == bytes);
+    assert_eq!(fixture.store.list_all(&fixture.prefix).await.unwrap().len(), 1);
+    assert_no_parts_are_listed(&fixture).await;
+}
+
+/// Others are uploading at this moment too.
+async fn assert_no_parts_are_listed(fixture: &Fixture) {
+    let options = ListOptions { delimiter: Some("/".to_owned()), ..ListOptions::default() };
+    let top: Result<Vec<ListEntry>> = fixture.store.list(options).try_collect().await;
+    let hidden = |entry: &ListEntry| entry.name().starts_with('.');
+    assert!(!top.as_ref().unwrap().iter().any(hidden), "{top:?}");
+}
+
+async fn a_large_file_keeps_to_its_precondition(fixture: Fixture) {
+    let (key, file) = (fixture.key("a"), File::of(&pattern(LARGE)));
+    let one = fixture.put("a", "one").await.version;
+    let upload = async |mode| {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        fixture.store.upload_file(&file.0, &key, options, None).await
+    };
+    assert_eq!(kind(upload(PutMode::Create).await), ErrorKind::AlreadyExists);
+    assert_eq!(fixture.store.get_text(&key).await.unwrap(), "one");
+    upload(PutMode::Replace(one.clone())).await.unwrap();
+    assert_eq!(kind(upload(PutMode::Replace(one)).await), ErrorKind::PreconditionFailed);
+    assert_eq!(fixture.store.list_all(&fixture.prefix).await.unwrap().len(), 1);
+}
+
+async fn a_large_upload_that_is_dropped_midway_leaves_nothing(fixture: Fixture) {
+    let options = PutOptions { expected_bytes: Some(LARGE as u64), ..PutOptions::default() };
+    let mut writer = fixture.store.writer(&fixture.key("a"), options).with_parts(PART as u64, 2);
+    writer.write(pattern(3 * PART + 1)).await.unwrap();
+    assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+    assert_no_parts_are_listed(&fixture).await;
+    drop(writer);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+    assert_no_parts_are_listed(&fixture).await;
 }

@@ -9,7 +9,7 @@ use crate::http::scripted::{Reply, Server};
 use crate::object_store::{Crc32c, DeleteOptions, ListOptions};
 use crate::{Config, ErrorKind, GetOptions, ObjectKey, ObjectStore as _, PutMode, PutOptions, WriteId};
 
-async fn store(script: Vec<Reply>) -> (Server, GcsStore) {
+pub(super) async fn store(script: Vec<Reply>) -> (Server, GcsStore) {
     let server = Server::start(script).await;
     let mut config = Config::local("/nonexistent");
     config.gcp.bucket = "b".to_owned();
@@ -19,12 +19,12 @@ async fn store(script: Vec<Reply>) -> (Server, GcsStore) {
     (server, store)
 }
 
-fn key() -> ObjectKey {
+pub(super) fn key() -> ObjectKey {
     ObjectKey::new("k").unwrap()
 }
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/objects#resource>
-fn resource(generation: u32, bytes: &[u8], write: &str) -> Reply {
+pub(super) fn resource(generation: u32, bytes: &[u8], write: &str) -> Reply {
     Reply::ok(format!(
         r#"{{"generation":"{generation}","size":"{}","crc32c":"{}","updated":"{}","metadata":{{"anycloud-write-id":"{write}"}}}}"#,
         bytes.len(),
@@ -34,11 +34,11 @@ fn resource(generation: u32, bytes: &[u8], write: &str) -> Reply {
 }
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/status-codes#412_Precondition_Failed>
-fn refused() -> Reply {
+pub(super) fn refused() -> Reply {
     Reply::status(412).body(r#"{"error":{"code":412,"message":"m","errors":[{"reason":"conditionNotMet"}]}}"#)
 }
 
-fn create(id: &WriteId) -> PutOptions {
+pub(super) fn create(id: &WriteId) -> PutOptions {
     PutOptions { mode: PutMode::Create, write_id: Some(id.clone()), ..PutOptions::default() }
 }
 

@@ -1,0 +1,278 @@
+//! Large files of this crate's own client: composed of temporary objects that nobody ever sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anycloud::gcp_emulator::{Fault, FaultAction};
+use anycloud::object_store::{Crc32c, ListEntry, ListOptions, ObjectWriter, PartRules, Upload};
+use anycloud::{
+    Cloud, Config, ErrorKind, ObjectKey, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use serde_json::json;
+
+use crate::Server;
+
+const PART: u64 = 64 << 10;
+const PARTS: usize = 40;
+
+fn store(server: &Server, bucket: &str, parallel: Option<&str>) -> Arc<dyn ObjectStore> {
+    let mut config = Config::from_lookup(|name| {
+        let value = match name {
+            "CLOUD_PROVIDER" => "gcp",
+            "ANYCLOUD_BUCKET" => bucket,
+            "GOOGLE_CLOUD_PROJECT" => "p",
+            "STORAGE_EMULATOR_HOST" => server.emulator.url(),
+            "GCS_PARALLEL_UPLOADS" => return parallel.map(str::to_owned),
+            _ => return None,
+        };
+        Some(value.to_owned())
+    })
+    .expect("the settings are complete");
+    config.retry.first_backoff = Duration::from_millis(5);
+    Arc::clone(Cloud::connect(config).expect("no network is needed").objects())
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new(name).expect("a key")
+}
+
+/// Bytes that differ from part to part.
+fn content() -> Bytes {
+    (0..PART as usize * PARTS + 77).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// Large by what it says: it is a hint.
+fn large(mode: PutMode) -> PutOptions {
+    PutOptions { mode, expected_bytes: Some(64 << 20), ..PutOptions::default() }
+}
+
+fn writer(store: &Arc<dyn ObjectStore>, mode: PutMode) -> ObjectWriter<dyn ObjectStore> {
+    store.writer(&key("large"), large(mode)).with_parts(PART, 8)
+}
+
+/// Every name in the bucket, as it is on the server.
+fn names(server: &Server, bucket: &str) -> Vec<String> {
+    let page = server.get(&format!("/storage/v1/b/{bucket}/o")).ok();
+    let items = page["items"].as_array().cloned().unwrap_or_default();
+    items.iter().map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn calls(server: &Server, operation: &str) -> usize {
+    server.emulator.requests().iter().filter(|served| served.method == operation).count()
+}
+
+/// Waits until the server has only these objects.
+async fn remain(server: &Server, expected: &[&str]) {
+    for _ in 0..200 {
+        if names(server, "data") == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}", names(server, "data"));
+}
+
+#[tokio::test]
+async fn a_large_object_is_composed_and_its_parts_are_gone() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let bytes = content();
+    let mut options = large(PutMode::Create);
+    options.headers.content_type = Some("application/x-weeks".to_owned());
+    options.metadata.insert("rows", "many").expect("metadata");
+    let mut writer = store.writer(&key("large"), options).with_parts(PART, 8);
+    writer.write(bytes.clone()).await.expect("written");
+    let put = writer.finish().await.expect("published");
+    let meta = store.head(&key("large"), Default::default()).await.expect("an object");
+    assert_eq!((meta.size, meta.crc32c), (bytes.len() as u64, Some(Crc32c::of(&bytes))));
+    assert_eq!((&meta.version, meta.write_id), (&put.version, Some(put.write_id)));
+    assert_eq!(meta.headers.content_type.as_deref(), Some("application/x-weeks"));
+    assert_eq!(meta.metadata.get("rows"), Some("many"));
+    assert!(store.get_bytes(&key("large")).await.expect("bytes") == bytes);
+    assert_eq!(names(&server, "data"), ["large"]);
+    // 41 parts are two groups and then one object. Composing deletes them, so that nothing is left to delete.
+    assert_eq!(calls(&server, "storage.objects.insert"), PARTS + 1);
+    assert_eq!((calls(&server, "storage.objects.compose"), calls(&server, "storage.objects.delete")), (3, 0));
+    assert_eq!(calls(&server, "storage.buckets.get") + calls(&server, "storage.buckets.testIamPermissions"), 2);
+}
+
+#[tokio::test]
+async fn a_composed_object_keeps_to_its_precondition() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let first = store.put_bytes(&key("large"), "here first").await.expect("put");
+    for (mode, kind) in [
+        (PutMode::Create, ErrorKind::AlreadyExists),
+        (PutMode::Replace(anycloud::object_store::Version::new("gcp", "7")), ErrorKind::PreconditionFailed),
+    ] {
+        let mut writer = writer(&store, mode);
+        writer.write(content()).await.expect("written");
+        assert_eq!(writer.finish().await.expect_err("refused").kind(), kind);
+        assert_eq!(names(&server, "data"), ["large"]);
+    }
+    let mut writer = writer(&store, PutMode::Replace(first.version));
+    writer.write(content()).await.expect("written");
+    writer.finish().await.expect("published");
+    assert_eq!(names(&server, "data"), ["large"]);
+}
+
+#[tokio::test]
+async fn parts_that_are_not_what_was_announced_are_never_composed() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
+    assert!(upload.rules().parallel);
+    upload.put_part(Bytes::from_static(b"half")).await.expect("sent");
+    assert_eq!(upload.finish(Crc32c(7)).await.expect_err("refused").kind(), ErrorKind::Corrupt);
+    assert_eq!((names(&server, "data"), calls(&server, "storage.objects.compose")), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn lost_answers_of_every_call_end_in_one_whole_object() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    for operation in ["storage.objects.insert", "storage.objects.compose", "storage.objects.list"] {
+        for skip in 0..3 {
+            let fault = Fault { skip, ..Fault::next(operation, FaultAction::LoseAnswer) };
+            server.emulator.add_fault(fault);
+        }
+    }
+    let mut writer = writer(&store, PutMode::Create);
+    writer.write(content()).await.expect("written");
+    writer.finish().await.expect("published");
+    assert_eq!(names(&server, "data"), ["large"]);
+    assert!(store.get_bytes(&key("large")).await.expect("bytes") == content());
+}
+
+#[tokio::test]
+async fn what_is_dropped_or_aborted_midway_leaves_nothing() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let mut dropped = writer(&store, PutMode::Overwrite);
+    dropped.write(content()).await.expect("written");
+    assert!(!names(&server, "data").is_empty());
+    drop(dropped);
+    remain(&server, &[]).await;
+    let mut aborted = writer(&store, PutMode::Overwrite);
+    aborted.write(content()).await.expect("written");
+    aborted.abort().await.expect("aborted");
+    remain(&server, &[]).await;
+    let mut failed = writer(&store, PutMode::Overwrite);
+    let denied = FaultAction::Status { code: 403, retry_after_seconds: None };
+    server.emulator.add_fault(Fault { skip: 20, ..Fault::next("storage.objects.insert", denied) });
+    let error = match failed.write(content()).await {
+        Ok(()) => failed.finish().await.expect_err("a part failed"),
+        Err(error) => {
+            drop(failed);
+            error
+        }
+    };
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::PermissionDenied, "gs://data/large"));
+    remain(&server, &[]).await;
+}
+
+#[tokio::test]
+async fn listings_never_show_a_part() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
+    upload.put_part(Bytes::from_static(b"a part")).await.expect("sent");
+    let list = async |options: ListOptions| {
+        let entries: Vec<ListEntry> = store.list(options).try_collect().await.expect("a listing");
+        entries.iter().map(|entry| entry.name().to_owned()).collect::<Vec<_>>()
+    };
+    let by = |delimiter: &str| ListOptions { delimiter: Some(delimiter.to_owned()), ..ListOptions::default() };
+    for options in [ListOptions::default(), by("/"), by("-"), by("a"), ListOptions::prefix(".anycloud-uploads/")] {
+        assert_eq!(list(options.clone()).await, Vec::<String>::new(), "{options:?}");
+    }
+    // What is beside them is shown, before and behind.
+    for name in [".anycloud-a", ".anycloud-uploads0", "z"] {
+        store.put_bytes(&key(name), "x").await.expect("put");
+        let all = if name == "z" { vec![".anycloud-", "z"] } else { vec![".anycloud-"] };
+        assert_eq!(list(by("-")).await, all, "{name}");
+        if name == ".anycloud-a" {
+            store.delete(&key(name), Default::default()).await.expect("deleted");
+            assert_eq!(list(by("-")).await, Vec::<String>::new());
+        }
+    }
+    assert_eq!(list(by("/")).await, [".anycloud-uploads0", "z"]);
+    let after = |start: &str| ListOptions { start_after: Some(start.to_owned()), ..by("-") };
+    assert_eq!(list(after(".anycloud-a")).await, [".anycloud-", "z"]);
+    assert_eq!(list(after(".anycloud-uploads0")).await, ["z"]);
+    upload.abort().await.expect("aborted");
+}
+
+#[tokio::test]
+async fn parts_of_a_killed_process_are_found_once_they_are_old() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    store.put_bytes(&key("stays"), "x").await.expect("put");
+    let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
+    upload.put_part(Bytes::from_static(b"a")).await.expect("sent");
+    upload.put_part(Bytes::from_static(b"b")).await.expect("sent");
+    std::mem::forget(upload);
+    assert_eq!(store.abort_stale_uploads(Duration::from_secs(3600)).await.expect("swept").aborted, 0);
+    assert_eq!(names(&server, "data").len(), 3);
+    assert_eq!(store.abort_stale_uploads(Duration::ZERO).await.expect("swept").aborted, 1);
+    assert_eq!(names(&server, "data"), ["stays"]);
+}
+
+#[tokio::test]
+async fn nothing_else_is_written_among_the_parts() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let reserved = key(".anycloud-uploads/mine");
+    assert_eq!(store.put_bytes(&reserved, "x").await.expect_err("refused").kind(), ErrorKind::InvalidInput);
+    let upload = store.start_upload(&reserved, PutOptions::default()).await;
+    assert_eq!(upload.expect_err("refused").kind(), ErrorKind::InvalidInput);
+    let copied = store.copy(&key("a"), &reserved, Default::default()).await;
+    assert_eq!(copied.expect_err("refused").kind(), ErrorKind::InvalidInput);
+}
+
+async fn rules(store: &Arc<dyn ObjectStore>, options: PutOptions) -> PartRules {
+    let upload: Box<dyn Upload> = store.start_upload(&key("large"), options).await.expect("begun");
+    upload.rules()
+}
+
+#[tokio::test]
+async fn a_bucket_that_would_keep_the_parts_gets_none() {
+    let server = Server::start();
+    for (name, settings) in [
+        ("kept", json!({"retentionPolicy": {"retentionPeriod": "60"}})),
+        ("held", json!({"defaultEventBasedHold": true})),
+        ("cold", json!({"storageClass": "NEARLINE"})),
+    ] {
+        let mut bucket = settings.clone();
+        bucket["name"] = json!(name);
+        server.post("/storage/v1/b?project=p", &bucket).ok();
+        assert!(!rules(&store(&server, name, None), large(PutMode::Overwrite)).await.parallel, "{name}");
+    }
+    let standard = PutOptions { storage_class: Some("STANDARD".to_owned()), ..large(PutMode::Overwrite) };
+    assert!(rules(&store(&server, "cold", None), standard).await.parallel);
+    let cold = PutOptions { storage_class: Some("COLDLINE".to_owned()), ..large(PutMode::Overwrite) };
+    assert!(!rules(&store(&server, "data", None), cold).await.parallel);
+    // Nor does an upload that is small, or whose size nobody knows; nor any where the settings say so.
+    assert!(!rules(&store(&server, "data", None), PutOptions::default()).await.parallel);
+    assert!(!rules(&store(&server, "data", Some("false")), large(PutMode::Overwrite)).await.parallel);
+    assert!(rules(&store(&server, "cold", Some("true")), large(PutMode::Overwrite)).await.parallel);
+}
+
+#[tokio::test]
+async fn a_bucket_that_tells_nothing_is_asked_once_and_one_that_fails_again() {
+    let server = Server::start();
+    let fault = |code, times| Fault {
+        times,
+        ..Fault::next("storage.buckets.get", FaultAction::Status { code, retry_after_seconds: None })
+    };
+    let secretive = store(&server, "data", None);
+    server.emulator.add_fault(fault(403, 1));
+    assert!(!rules(&secretive, large(PutMode::Overwrite)).await.parallel);
+    assert!(!rules(&secretive, large(PutMode::Overwrite)).await.parallel);
+    assert_eq!(calls(&server, "storage.buckets.get"), 1);
+    let failing = store(&server, "data", None);
+    server.emulator.add_fault(fault(503, 5));
+    assert!(!rules(&failing, large(PutMode::Overwrite)).await.parallel);
+    assert!(rules(&failing, large(PutMode::Overwrite)).await.parallel);
+}
