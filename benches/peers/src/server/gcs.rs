@@ -15,6 +15,11 @@ pub(super) fn answer(state: &Arc<State>, call: &Call) -> Answer {
     let path = call.path.trim_start_matches("/download").trim_start_matches("/storage/v1/b/");
     let mut segments = path.split('/');
     let bucket = decode(segments.next().unwrap_or_default());
+    match path.split_once('/').map(|(_, rest)| rest) {
+        None => return text(StatusCode::OK, "application/json", r#"{"storageClass":"STANDARD"}"#),
+        Some("iam/testPermissions") => return permissions(call),
+        Some(_) => {}
+    }
     let key = segments.nth(1).map(decode);
     let Some(key) = key else {
         return text(StatusCode::OK, "application/json", listing::json(call));
@@ -88,10 +93,11 @@ fn chunk(state: &Arc<State>, call: &Call, id: u64) -> Answer {
         upload.parts.push((number, call.body.clone()));
     }
     let held: u64 = upload.parts.iter().map(|(_, part)| part.size).sum();
-    let total = call.header("content-range").and_then(|range| range.rsplit('/').next());
-    let last = match total {
+    let last = match call.header("content-range").and_then(|range| range.rsplit_once('/')) {
         None => true,
-        Some(total) => total.parse::<u64>().is_ok_and(|total| total == held),
+        // A chunk that does not know where it ends is the rest.
+        Some((place, "*")) => place.ends_with("-*"),
+        Some((_, total)) => total.parse::<u64>().is_ok_and(|total| total == held),
     };
     if last {
         let Some(upload) = uploads.remove(&id) else { return status(StatusCode::NOT_FOUND) };
@@ -107,27 +113,37 @@ fn chunk(state: &Arc<State>, call: &Call, id: u64) -> Answer {
     answer
 }
 
+/// Whatever is asked for.
+fn permissions(call: &Call) -> Answer {
+    let asked: Vec<_> = call.query.iter().filter(|(name, _)| name == "permissions").map(|(_, value)| value).collect();
+    text(StatusCode::OK, "application/json", serde_json::json!({ "permissions": asked }).to_string())
+}
+
 fn compose(state: &State, call: &Call, bucket: &str, full: &str) -> Answer {
     let request: serde_json::Value = serde_json::from_slice(&call.body.data).unwrap_or_default();
-    let sources: Option<Vec<_>> = request["sourceObjects"]
+    let names: Vec<_> = request["sourceObjects"]
         .as_array()
         .into_iter()
         .flatten()
-        .map(|source| state.object(&format!("{bucket}/{}", source["name"].as_str().unwrap_or_default())))
+        .map(|source| format!("{bucket}/{}", source["name"].as_str().unwrap_or_default()))
         .collect();
-    match sources {
-        Some(sources) if !sources.is_empty() => resource(full, &state.compose(full.to_owned(), &sources)),
-        _ => status(StatusCode::NOT_FOUND),
+    let sources: Option<Vec<_>> = names.iter().map(|name| state.object(name)).collect();
+    let Some(sources) = sources.filter(|sources| !sources.is_empty()) else { return status(StatusCode::NOT_FOUND) };
+    let object = state.compose(full.to_owned(), &sources, metadata(&request["destination"]));
+    if request["deleteSourceObjects"] == true {
+        names.iter().filter(|name| *name != full).for_each(|name| {
+            state.remove(name);
+        });
     }
+    resource(full, &object)
 }
 
 /// The two parts of a `multipart/related` body: the attributes and the payload.
 fn related(call: &Call) -> Option<(serde_json::Value, Received)> {
     let boundary = call.header("content-type")?.split("boundary=").nth(1)?.trim_matches(['"', '\'', ' ']);
     let boundary = boundary.split(';').next()?.trim_matches(['"', '\'']);
-    if call.body.data.is_empty() {
-        // Too large to be kept, so that the attributes are gone too; the query has the name.
-        return Some((serde_json::Value::Null, call.body.clone()));
+    if let Some(related) = &call.body.related {
+        return Some((serde_json::from_slice(&related.attributes).unwrap_or_default(), related.payload.clone()));
     }
     let body = &call.body.data;
     let find = |from: usize, text: &str| {
@@ -139,7 +155,7 @@ fn related(call: &Call) -> Option<(serde_json::Value, Received)> {
     let end = find(payload, &format!("\r\n--{boundary}--"))?;
     let attributes = serde_json::from_slice(&body[first..second]).unwrap_or_default();
     let data: Bytes = body.slice(payload..end);
-    let received = Received { size: data.len() as u64, crc: crc32c::crc32c(&data), data };
+    let received = Received { size: data.len() as u64, crc: crc32c::crc32c(&data), data, related: None };
     Some((attributes, received))
 }
 

@@ -6,6 +6,7 @@ mod listing;
 mod objects;
 mod outgoing;
 mod pace;
+mod related;
 mod s3;
 
 use std::convert::Infallible;

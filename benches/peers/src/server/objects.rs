@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, StatusCode};
 
 use super::pace::{Direction, Pace};
+use super::related::Envelope;
 use super::{Answer, Call, status, text};
 use crate::Failure;
 
@@ -21,6 +22,15 @@ pub(super) struct Received {
     pub(super) crc: u32,
     /// All of it if it is small, else nothing.
     pub(super) data: Bytes,
+    /// What a large one consists of, if it is an envelope.
+    pub(super) related: Option<Box<Related>>,
+}
+
+/// The parts of an envelope.
+#[derive(Clone)]
+pub(super) struct Related {
+    pub(super) attributes: Bytes,
+    pub(super) payload: Received,
 }
 
 #[derive(Clone)]
@@ -78,6 +88,12 @@ impl State {
 
     /// Makes the parts an object, which is what counts as written.
     pub(super) fn publish(&self, key: String, parts: &[Received], metadata: Vec<(String, String)>) -> Arc<Object> {
+        let object = self.make(key, parts, metadata);
+        self.published.fetch_add(object.size, Ordering::Relaxed);
+        object
+    }
+
+    fn make(&self, key: String, parts: &[Received], metadata: Vec<(String, String)>) -> Arc<Object> {
         let size = parts.iter().map(|part| part.size).sum();
         let crc = parts.iter().fold(0, |crc, part| {
             crc32c::crc32c_combine(crc, part.crc, usize::try_from(part.size).unwrap_or(usize::MAX))
@@ -86,22 +102,23 @@ impl State {
             [only] => only.data.clone(),
             _ => Bytes::new(),
         };
-        self.published.fetch_add(size, Ordering::Relaxed);
         let object = Arc::new(Object { size, crc, data, generation: self.number(), metadata });
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&object));
         object
     }
 
     /// An object made of others, whose bytes have been counted already.
-    pub(super) fn compose(&self, key: String, sources: &[Arc<Object>]) -> Arc<Object> {
+    pub(super) fn compose(
+        &self,
+        key: String,
+        sources: &[Arc<Object>],
+        metadata: Vec<(String, String)>,
+    ) -> Arc<Object> {
         let parts: Vec<_> = sources
             .iter()
             .map(|source| Received { size: source.size, crc: source.crc, ..Received::default() })
             .collect();
-        let before = self.published.load(Ordering::Relaxed);
-        let object = self.publish(key, &parts, Vec::new());
-        self.published.store(before, Ordering::Relaxed);
-        object
+        self.make(key, &parts, metadata)
     }
 
     pub(super) fn command(&self, command: &str, call: &Call) -> Answer {
@@ -140,12 +157,17 @@ impl State {
 
 pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, pace: &Pace) -> Result<Received, Failure> {
     let decoded = headers.get("x-amz-decoded-content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let mut envelope = if length.is_none_or(|length| length > KEPT) { Envelope::of(headers) } else { None };
     let mut received = Received::default();
     let mut kept = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         received.size += data.len() as u64;
-        received.crc = crc32c::crc32c_append(received.crc, &data);
+        match &mut envelope {
+            Some(envelope) => envelope.push(&data),
+            None => received.crc = crc32c::crc32c_append(received.crc, &data),
+        }
         if received.size as usize <= KEPT {
             kept.extend_from_slice(&data);
         }
@@ -156,6 +178,7 @@ pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, pace: &Pace
     if received.size as usize <= KEPT {
         received.data = kept.freeze();
     }
+    received.related = envelope.and_then(Envelope::finish).map(Box::new);
     if let Some(decoded) = decoded.filter(|decoded| *decoded <= received.size) {
         // The frames and the trailer of the encoding are no bytes of the object.
         received.size = decoded;
