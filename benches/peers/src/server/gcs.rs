@@ -69,9 +69,10 @@ fn upload(state: &Arc<State>, call: &Call) -> Answer {
             let full = format!("{bucket}/{}", name.or_else(|| named(&attributes)).unwrap_or_default());
             let id = state.number();
             state.uploads().insert(id, Upload { key: full, metadata: metadata(&attributes), ..Upload::default() });
-            let host = call.header("host").unwrap_or_default();
             let mut answer = status(StatusCode::OK);
-            let location = format!("http://{host}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}");
+            // Google's own client sends the host of the real service, wherever its endpoint is.
+            let place = format!("upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}");
+            let location = format!("{}/{place}", state.url);
             s3::put_header(&mut answer, "location", &location);
             answer
         }

@@ -58,8 +58,9 @@ impl Call {
 /// Serves until the process is killed; prints the port first.
 pub async fn serve(network: Network) -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
-    println!("{}", listener.local_addr()?.port());
-    let state = Arc::new(State::default());
+    let address = listener.local_addr()?;
+    println!("{}", address.port());
+    let state = Arc::new(State::new(format!("http://{address}")));
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

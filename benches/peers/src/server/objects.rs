@@ -52,6 +52,8 @@ pub(super) struct Upload {
 
 #[derive(Default)]
 pub(super) struct State {
+    /// Where the store is, whatever a client takes it for.
+    pub(super) url: String,
     objects: Mutex<HashMap<String, Arc<Object>>>,
     uploads: Mutex<HashMap<u64, Upload>>,
     next: AtomicU64,
@@ -62,6 +64,10 @@ pub(super) struct State {
 }
 
 impl State {
+    pub(super) fn new(url: String) -> Self {
+        Self { url, ..Self::default() }
+    }
+
     pub(super) fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -108,12 +114,7 @@ impl State {
     }
 
     /// An object made of others, whose bytes have been counted already.
-    pub(super) fn compose(
-        &self,
-        key: String,
-        sources: &[Arc<Object>],
-        metadata: Vec<(String, String)>,
-    ) -> Arc<Object> {
+    pub(super) fn compose(&self, key: String, sources: &[Arc<Object>], metadata: Vec<(String, String)>) -> Arc<Object> {
         let parts: Vec<_> = sources
             .iter()
             .map(|source| Received { size: source.size, crc: source.crc, ..Received::default() })
