@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::transfer::{Pool, Pooled};
 use crate::{Error, ErrorKind, Result, random};
 
 /// Runs a blocking file operation off the async threads.
@@ -47,15 +48,17 @@ pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
     let (file, size) = opened.await.map_err(|source| error("file.open", path, source))?;
     // A small file costs no more memory than it has bytes; one more tells that it has not grown.
     let bytes = bytes.min(size.saturating_add(1));
-    Ok((Pieces { reading: Some(read_piece(file, bytes)), bytes, path: path.to_owned() }, size))
+    let pool = Pool::default();
+    Ok((Pieces { reading: Some(read_piece(file, &pool, bytes)), pool, bytes, path: path.to_owned() }, size))
 }
 
 /// A read under way, which gives the file back.
-type Reading = tokio::task::JoinHandle<io::Result<(std::fs::File, Vec<u8>)>>;
+type Reading = tokio::task::JoinHandle<io::Result<(std::fs::File, Pooled)>>;
 
 /// Reads a file from beginning to end in large pieces, one ahead of the caller.
 pub(crate) struct Pieces {
     reading: Option<Reading>,
+    pool: Pool,
     bytes: u64,
     path: PathBuf,
 }
@@ -70,16 +73,16 @@ impl Pieces {
             return Ok(None);
         }
         if piece.len() as u64 == self.bytes {
-            self.reading = Some(read_piece(file, self.bytes));
+            self.reading = Some(read_piece(file, &self.pool, self.bytes));
         }
-        Ok(Some(piece.into()))
+        Ok(Some(piece.freeze()))
     }
 }
 
-fn read_piece(file: std::fs::File, bytes: u64) -> Reading {
+fn read_piece(file: std::fs::File, pool: &Pool, bytes: u64) -> Reading {
+    let mut piece = pool.buffer(usize::try_from(bytes).unwrap_or(usize::MAX));
     tokio::task::spawn_blocking(move || {
-        let mut piece = Vec::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX));
-        (&file).take(bytes).read_to_end(&mut piece)?;
+        piece.read_from((&file).take(bytes))?;
         Ok((file, piece))
     })
 }

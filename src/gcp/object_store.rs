@@ -58,7 +58,7 @@ use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, R
 /// `iam.serviceAccounts.signBlob` on the service account itself. With a KMS key the bucket's service agent needs
 /// `roles/cloudkms.cryptoKeyEncrypterDecrypter`.
 ///
-/// An upload of 32 MiB or more whose size is known (a file, or [`PutOptions::expected_bytes`]) travels over several
+/// An upload of 32 MiB or more (by [`PutOptions::expected_bytes`], which files and streams set) travels over several
 /// connections: each part is a temporary object below `.anycloud-uploads/`, which no listing shows, to which nothing
 /// else can be written, and which is gone when the upload has ended; what a killed process leaves is removed by
 /// [`abort_stale_uploads`](ObjectStore::abort_stale_uploads). The object is composed of them, and so has a CRC32C and no

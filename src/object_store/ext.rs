@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::upload::{DEFAULT_PART_BYTES, Meter};
+use super::upload::Meter;
+use super::writer::DEFAULT_PART_BYTES;
 use super::{
     ContentHeaders, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
     ObjectWriter, ProgressCallback, PutOptions, PutResult,
@@ -140,7 +141,7 @@ pub trait ObjectStoreExt: ObjectStore {
         ObjectWriter::new(Arc::clone(self), key.clone(), options)
     }
 
-    /// Writes what a stream yields, in bounded memory. An error of the stream publishes nothing.
+    /// Writes what a stream yields, in bounded memory: 60 MiB. An error of the stream publishes nothing.
     ///
     /// # Errors
     /// Those of the stream and of [`ObjectStore::put`].

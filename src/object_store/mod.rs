@@ -11,6 +11,7 @@ mod options;
 mod upload;
 mod uri;
 mod version;
+mod writer;
 
 pub use body::{ByteStream, GetResult};
 pub use contract::ObjectStore;
@@ -20,9 +21,10 @@ pub use options::{
     ByteRange, CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     PutMode, PutOptions, PutResult, SignMethod, SignOptions, SignedRequest, SignedUrl, StaleUploads,
 };
-pub use upload::{ObjectWriter, PartRules, Progress, ProgressCallback, Upload};
+pub use upload::{PartRules, Progress, ProgressCallback, Upload};
 pub use uri::{ObjectUri, Scheme};
 pub use version::Version;
+pub use writer::ObjectWriter;
 
 pub(crate) use body::Placeable;
 #[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]

@@ -34,8 +34,8 @@ pub struct PutOptions {
     pub storage_class: Option<String>,
     /// The provider's own name of a key-management key to encrypt with; the bucket's default if none.
     pub encryption_key: Option<String>,
-    /// How many bytes an upload in parts will have, where that is known beforehand. A hint, by which a provider chooses
-    /// how to send them; it need not be right, and `put` knows better.
+    /// How many bytes an upload in parts will have, or at least has, as far as is known when it begins. A hint, by which
+    /// a provider chooses how to send them; it need not be right, and `put` knows better.
     pub expected_bytes: Option<u64>,
 }
 

@@ -8,6 +8,7 @@ mod task;
 mod tests;
 
 pub(crate) use download::Downloads;
+pub(crate) use pool::{Pool, Pooled};
 pub(crate) use task::Task;
 
 /// How large objects are moved.

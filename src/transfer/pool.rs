@@ -2,14 +2,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// The buffers of one download, used again once the reader is done with what they held: a large object then costs the
+/// The buffers of one transfer, used again once the reader is done with what they held: a large object then costs the
 /// pages of the budget and not those of its whole length, and no more memory than was planned.
-#[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Pool {
     /// An empty buffer with room for so many bytes.
-    pub(super) fn buffer(&self, bytes: usize) -> Pooled {
+    pub(crate) fn buffer(&self, bytes: usize) -> Pooled {
         let mut contents = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         contents.reserve_exact(bytes);
         Pooled { contents, pool: self.clone() }
@@ -17,17 +17,36 @@ impl Pool {
 }
 
 /// A buffer that goes back to its pool when it is dropped.
-pub(super) struct Pooled {
+#[derive(Debug)]
+pub(crate) struct Pooled {
     contents: Vec<u8>,
     pool: Pool,
 }
 
 impl Pooled {
-    pub(super) fn append(&mut self, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.contents.extend_from_slice(bytes);
     }
 
-    pub(super) fn freeze(self) -> Bytes {
+    /// Appends what there is to read.
+    pub(crate) fn read_from(&mut self, mut source: impl std::io::Read) -> std::io::Result<usize> {
+        source.read_to_end(&mut self.contents)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.contents.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.contents.is_empty()
+    }
+
+    /// Makes room for so many bytes in all, at once rather than by doubling, which moves everything each time.
+    pub(crate) fn reserve_in_all(&mut self, bytes: usize) {
+        self.contents.reserve_exact(bytes.saturating_sub(self.contents.len()));
+    }
+
+    pub(crate) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use anycloud::gcp_emulator::{Fault, FaultAction};
 use anycloud::object_store::{Crc32c, ListEntry, ListOptions, ObjectWriter, PartRules, Upload};
-use anycloud::{
-    Cloud, Config, ErrorKind, ObjectKey, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
-};
+use anycloud::{Cloud, Config, ErrorKind, ObjectKey, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde_json::json;
@@ -275,4 +273,37 @@ async fn a_bucket_that_tells_nothing_is_asked_once_and_one_that_fails_again() {
     server.emulator.add_fault(fault(503, 5));
     assert!(!rules(&failing, large(PutMode::Overwrite)).await.parallel);
     assert!(rules(&failing, large(PutMode::Overwrite)).await.parallel);
+}
+
+#[tokio::test]
+async fn a_stream_is_composed_once_it_proves_to_be_large() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    for (bytes, composed) in [(9 << 20, 0), ((32 << 20) + 5, 1)] {
+        let piece = Bytes::from(vec![0x5A; 1 << 20]);
+        let mut writer = store.writer(&key("large"), PutOptions::default());
+        for start in (0..bytes).step_by(1 << 20) {
+            writer.write(piece.slice(..piece.len().min(bytes - start))).await.expect("written");
+        }
+        writer.finish().await.expect("published");
+        let meta = store.head(&key("large"), Default::default()).await.expect("an object");
+        assert_eq!(meta.size, bytes as u64);
+        assert_eq!(calls(&server, "storage.objects.compose"), composed, "{bytes}");
+    }
+    assert_eq!(names(&server, "data"), ["large"]);
+}
+
+#[tokio::test]
+async fn parts_are_cut_by_the_rules_whatever_was_asked_for() {
+    let server = Server::start();
+    let store = store(&server, "data", None);
+    let bytes = content();
+    for piece in [1_000, 300_000, 1_500_000] {
+        let mut writer = store.writer(&key("odd"), PutOptions::default()).with_parts(300_000, 3);
+        for start in (0..bytes.len()).step_by(piece) {
+            writer.write(bytes.slice(start..bytes.len().min(start + piece))).await.expect("written");
+        }
+        writer.finish().await.expect("published");
+        assert!(store.get_bytes(&key("odd")).await.expect("bytes") == bytes, "{piece}");
+    }
 }

@@ -143,9 +143,7 @@ impl Upload for ComposedUpload {
         let problem = match bytes {
             0 => Some((ErrorKind::InvalidInput, "the part is empty")),
             _ if bytes > MAX_PART_BYTES => Some((ErrorKind::InvalidInput, "a part holds at most 64 MiB")),
-            _ if self.total + bytes > MAX_OBJECT_BYTES => {
-                Some((ErrorKind::TooLarge, "an object holds at most 5 TiB"))
-            }
+            _ if self.total + bytes > MAX_OBJECT_BYTES => Some((ErrorKind::TooLarge, "an object holds at most 5 TiB")),
             _ => None,
         };
         if let Some((kind, message)) = problem {

@@ -62,13 +62,8 @@ async fn a_part_whose_answer_was_lost_recognises_itself() {
 #[tokio::test]
 async fn a_composition_whose_answer_was_lost_recognises_itself() {
     let id = WriteId::random();
-    let script = vec![
-        resource(5, &BYTES, id.as_str()),
-        Reply::Reset,
-        gone(),
-        resource(9, &BYTES, id.as_str()),
-        empty(),
-    ];
+    let script =
+        vec![resource(5, &BYTES, id.as_str()), Reply::Reset, gone(), resource(9, &BYTES, id.as_str()), empty()];
     let (_server, mut upload) = begun(&id, script).await;
     upload.put_part(BYTES).await.unwrap();
     assert_eq!(upload.finish(Crc32c::of(&BYTES)).await.unwrap().version.to_string(), "gcp:9");

@@ -98,10 +98,8 @@ impl Listing {
     }
 
     fn url(&self, prefix: &str, delimiter: Option<&str>, start: &str) -> String {
-        let mut url = format!(
-            "{}?fields=items(name,size,generation,updated),prefixes,nextPageToken",
-            self.bucket.objects_url()
-        );
+        let mut url =
+            format!("{}?fields=items(name,size,generation,updated),prefixes,nextPageToken", self.bucket.objects_url());
         let parameters = [("prefix", prefix), ("delimiter", delimiter.unwrap_or_default()), ("startOffset", start)];
         for (name, value) in parameters.into_iter().filter(|(_, value)| !value.is_empty()) {
             url.push_str(&format!("&{name}={}", encode(value)));

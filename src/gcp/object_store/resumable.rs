@@ -318,14 +318,8 @@ impl Upload for GcsUpload {
             Ok(Sent::Stored(_)) => Err(call.error(ErrorKind::Internal, "the upload did not end")),
             Err(error) => Err(error),
         };
-        let write = Write {
-            operation: FINISH,
-            key: &self.key,
-            mode: &self.mode,
-            id: &self.id,
-            begun: self.begun,
-            deadline,
-        };
+        let write =
+            Write { operation: FINISH, key: &self.key, mode: &self.mode, id: &self.id, begun: self.begun, deadline };
         // After an error the drop cancels the session.
         let finished = self.bucket.concluded(sent, write, crc32c, call).await;
         self.over |= finished.is_ok();

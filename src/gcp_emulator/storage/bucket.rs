@@ -109,8 +109,7 @@ impl Storage {
             class.clone_into(&mut bucket.storage_class);
         }
         bucket.retention_policy = fields.get("retentionPolicy").filter(|policy| policy.is_object()).cloned();
-        bucket.default_event_based_hold =
-            fields.get("defaultEventBasedHold").and_then(Value::as_bool).unwrap_or(false);
+        bucket.default_event_based_hold = fields.get("defaultEventBasedHold").and_then(Value::as_bool).unwrap_or(false);
         let answer = bucket.json(url);
         self.buckets.insert(name.to_owned(), bucket);
         Ok(Reply::json(&answer))
