@@ -41,6 +41,7 @@ pub(crate) struct Endpoints {
     pub(crate) ecs: Option<String>,
     pub(crate) sts: Option<String>,
     pub(crate) logs: Option<String>,
+    pub(crate) ec2: Option<String>,
 }
 
 #[cfg(test)]
@@ -73,6 +74,7 @@ impl Connection {
             ecs: endpoint("AWS_ENDPOINT_URL_ECS", &aws.ecs_endpoint)?,
             sts: endpoint("AWS_ENDPOINT_URL_STS", &aws.sts_endpoint)?,
             logs: endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &aws.logs_endpoint)?,
+            ec2: endpoint("AWS_ENDPOINT_URL_EC2", &aws.ec2_endpoint)?,
         };
         Ok(Self {
             region: aws.region.clone(),
