@@ -59,7 +59,7 @@ struct Said {
 pub(crate) async fn classify(call: Call<'_>, answer: Answer) -> Error {
     let status = answer.status;
     let request_id = answer.header("x-guploader-uploadid").map(str::to_owned);
-    let retry_after = answer.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = answer.header("retry-after").and_then(crate::retry::retry_after);
     // An error whose body cannot be read is still the error that its status says.
     let body = answer.bytes(MAX_ERROR_BYTES).await.unwrap_or_default();
     let said = said(&String::from_utf8_lossy(&body));

@@ -124,8 +124,7 @@ fn code_of_http(status: u16) -> Code {
 }
 
 fn retry_after(error: &ClientError) -> Option<Duration> {
-    let seconds = error.http_headers()?.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    crate::retry::retry_after(error.http_headers()?.get("retry-after")?.to_str().ok()?)
 }
 
 /// Where to send a service's calls; `None` is Google's own address, which is never used beside an emulator.
