@@ -50,6 +50,7 @@ pub const VARIABLES: &[Variable] = &[
     var("SECRET_MANAGER_EMULATOR_HOST", "a Secret Manager emulator"),
     var("CLOUD_RUN_EMULATOR_HOST", "a Cloud Run emulator"),
     var("CLOUD_LOGGING_EMULATOR_HOST", "a Cloud Logging emulator"),
+    var("GCE_METADATA_HOST", "host and port of another metadata server than the machine's"),
     var("GOOGLE_CLOUD_KMS_KEY", "the KMS key for new objects on Cloud Storage; default: the bucket's"),
     var("ANYCLOUD_LOCAL_ROOT", "the directory of the `local` provider; default `.anycloud` in the working directory"),
     var("ANYCLOUD_LOCAL_JOBS", "a JSON file of job definitions for `local`; default `jobs.json` in the root, if there"),

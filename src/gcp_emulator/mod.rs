@@ -7,10 +7,13 @@
 //!   this machine,
 //! - **Cloud Logging** v2 `entries:list`: the lines that those processes write,
 //! - **Cloud Storage**: the JSON API as far as an object-store client needs it, and reads and
-//!   writes through V4 signed URLs.
+//!   writes through V4 signed URLs,
+//! - what hands out tokens and signatures: the metadata server, the Security Token Service, Service
+//!   Account Credentials (`signBlob`, `generateAccessToken`) and OAuth for service accounts.
 //!
-//! Everything is kept in memory and ends with the [`Emulator`]. There is no authentication: every
-//! caller may do everything, including starting processes, so the server never leaves 127.0.0.1.
+//! Everything is kept in memory and ends with the [`Emulator`]. Unless [`IdentityConfig::callers`]
+//! says otherwise there is no authentication: every caller may do everything, including starting
+//! processes, so the server never leaves 127.0.0.1.
 //!
 //! # Examples
 //!
@@ -33,7 +36,8 @@
 //!
 //! # What it leaves out
 //!
-//! - Everything over gRPC, IAM, quotas and billing; batch requests; lists of the XML API.
+//! - Everything over gRPC, quotas and billing; policies of IAM, but for who may act as a service
+//!   account; batch requests; lists of the XML API.
 //! - Cloud Storage: older generations and soft delete, `matchGlob`, retention and holds, keys of
 //!   the customer.
 //! - Secret Manager: expiry, rotation, delayed destruction, notifications.
@@ -63,6 +67,7 @@ mod connection;
 mod discovery;
 mod failure;
 mod faults;
+mod identity;
 mod logging;
 mod routes;
 mod secret_manager;
@@ -82,6 +87,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use faults::{Fault, FaultAction};
+pub use identity::{Callers, FederatedToken, IdentityConfig};
 pub use server::Served;
 
 use server::Shared;
@@ -128,9 +134,11 @@ pub struct EmulatorConfig {
     /// Default none. The real service takes about
     /// [one change per second](https://cloud.google.com/storage/quotas#objects).
     pub object_change_interval: Option<Duration>,
-    /// Public keys (PEM) of the service accounts whose signed URLs are verified, by email address.
-    /// The signature of an unknown account is not checked, its expiry is.
+    /// Public keys (PEM) of the service accounts whose signed URLs and tokens are verified, by email address.
+    /// The signature of a URL of an unknown account is not checked, its expiry is.
     pub signing_keys: BTreeMap<String, String>,
+    /// Service accounts, and who may act as them. Default: none, and everybody may call.
+    pub identity: IdentityConfig,
 }
 
 impl Default for EmulatorConfig {
@@ -148,6 +156,7 @@ impl Default for EmulatorConfig {
             rewrite_bytes_per_call: None,
             object_change_interval: None,
             signing_keys: BTreeMap::new(),
+            identity: IdentityConfig::default(),
         }
     }
 }

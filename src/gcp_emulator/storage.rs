@@ -156,7 +156,7 @@ pub(super) fn call(
 ///
 /// <https://cloud.google.com/storage/docs/xml-api/reference-methods>
 pub(super) fn signed_call(shared: &Shared, method: &Method, uri: &Uri, call: &Call) -> Result<Reply, Failure> {
-    signed_url::check(&shared.config.signing_keys, method, uri, call)?;
+    signed_url::check(&shared.identity, method, uri, call)?;
     let storage = &mut *lock(&shared.storage);
     let part = |index: usize| call.path.get(index).map_or("", String::as_str);
     let (bucket, name) = (part(0), part(1));
