@@ -141,15 +141,17 @@ pub(super) fn endpoint<'a>(
     Ok(endpoint)
 }
 
-/// The client of one service: ours are the endpoint, the credentials and the retries, which are off.
+/// The client of one service: ours are the endpoint, the credentials, and the retries and redirects, which are off.
 ///
 /// Evaluates to a [`Result`](crate::Result); used in an async function.
 macro_rules! build {
     ($client:ty, $connection:expr, $endpoint:expr, $operation:expr) => {{
         let credentials = $connection.credentials()?.clone();
-        let mut builder = <$client>::builder()
-            .with_retry_policy(google_cloud_gax::retry_policy::NeverRetry)
-            .with_credentials(credentials);
+        // The clients follow redirects unless told otherwise, and would send a secret's value along. What tells them is
+        // public, but not shown in their documentation.
+        let builder = google_cloud_gax::client_builder::internal::with_follow_redirects(<$client>::builder(), false);
+        let mut builder =
+            builder.with_retry_policy(google_cloud_gax::retry_policy::NeverRetry).with_credentials(credentials);
         if let Some(endpoint) = $endpoint {
             builder = builder.with_endpoint(endpoint.as_str());
         }

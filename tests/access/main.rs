@@ -1,15 +1,17 @@
-//! Credentials of every kind, and URLs signed with them, against an emulator that takes known callers only.
+//! Credentials of every kind, and URLs signed with them, against an emulator that takes known callers only; and the rules
+//! of access that hold of every connection.
 //!
 //! Credentials are found by the environment, which a test cannot change for itself: each test starts this program again
 //! with an environment of its own.
 
 #![allow(clippy::disallowed_methods)] // what is tested is the environment
 
-mod access;
 mod credentials;
 #[allow(dead_code, reason = "the tests of the emulator use the rest")]
 #[path = "../gcp_emulator/http.rs"]
 mod http;
+mod rules;
+mod server;
 mod signing;
 
 use std::path::PathBuf;
@@ -75,19 +77,24 @@ impl World {
         self
     }
 
-    /// Runs an ignored test of this program alone, in this world's environment.
+    /// Runs an ignored test in this world's environment.
     fn run(&self, test: &str) {
-        let own = std::env::current_exe().expect("this program");
-        let mut command = Command::new(own);
-        command.args([test, "--exact", "--ignored", "--nocapture"]).env_clear().envs(self.environment.clone());
-        let output = command.output().expect("this program starts");
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && told.contains("1 passed"), "{test}: {told}");
+        child(test, &self.environment);
     }
 
     fn calls(&self, method: &str) -> usize {
         self.emulator.requests().iter().filter(|request| request.method == method).count()
     }
+}
+
+/// Runs an ignored test of this program alone, with an environment of its own.
+fn child(test: &str, environment: &[(&'static str, String)]) {
+    let own = std::env::current_exe().expect("this program");
+    let mut command = Command::new(own);
+    command.args([test, "--exact", "--ignored", "--nocapture"]).env_clear();
+    let output = command.envs(environment.iter().cloned()).output().expect("this program starts");
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("1 passed"), "{test}: {told}");
 }
 
 impl Drop for World {
