@@ -25,7 +25,10 @@ pub const VARIABLES: &[Variable] = &[
         "ANYCLOUD_CALL_TIMEOUT_SECONDS",
         "how long a call may take, retries included and transfers of large bodies excluded; default 60",
     ),
-    var("AWS_REGION", "the region; default: the SDK's chain (profile, instance metadata), beside an emulator the profile's or `us-east-1`"),
+    var(
+        "AWS_REGION",
+        "the region; default: the SDK's chain (profile, instance metadata), beside an emulator the profile's or `us-east-1`",
+    ),
     var("AWS_DEFAULT_REGION", "the region where `AWS_REGION` is unset"),
     var("AWS_ENDPOINT_URL", "another endpoint for every AWS service"),
     var("AWS_ENDPOINT_URL_S3", "another endpoint for S3"),

@@ -9,6 +9,7 @@ use google_cloud_gax::error::Error as ClientError;
 use google_cloud_gax::error::rpc::Code;
 
 use super::connection::{Connection, no_token};
+use super::error::{KEY_ROLE, is_about_key};
 use crate::{Error, ErrorKind, Result};
 
 /// One call of an official client: what it is called here, and the permission that it needs.
@@ -60,7 +61,9 @@ pub(super) fn error(call: Call, subject: impl fmt::Display, error: &ClientError)
         Some(status) => status.message.clone(),
         None => "the service did not say more".to_owned(),
     };
-    if kind == ErrorKind::PermissionDenied && !message.contains(permission) {
+    if kind == ErrorKind::PermissionDenied && is_about_key(&message) {
+        message = format!("{KEY_ROLE}: {message}");
+    } else if kind == ErrorKind::PermissionDenied && !message.contains(permission) {
         message = format!("{message}; this needs the permission `{permission}`");
     }
     let mut mapped = plain(kind, &message);

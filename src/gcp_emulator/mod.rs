@@ -50,7 +50,8 @@
 //! Where no page says what the service does, the emulator does this: a chunk of a resumable upload
 //! that is neither the last nor a multiple of 256 KiB is 400; the operation of a failed execution
 //! ends with the code 2 (UNKNOWN); cancelling an execution that is over is FAILED_PRECONDITION; once a
-//! task has failed for good, those that have not ended are cancelled.
+//! task has failed for good, those that have not ended are cancelled; a secret whose key of Cloud
+//! KMS is denied is refused when it is made; a key's name of another form is 400.
 //!
 //! # Control
 //!
@@ -137,6 +138,9 @@ pub struct EmulatorConfig {
     /// Public keys (PEM) of the service accounts whose signed URLs and tokens are verified, by email address.
     /// The signature of a URL of an unknown account is not checked, its expiry is.
     pub signing_keys: BTreeMap<String, String>,
+    /// Names of keys of Cloud KMS that the services may not use. Others are taken if they have the form of a name;
+    /// nothing is encrypted.
+    pub denied_kms_keys: Vec<String>,
     /// Service accounts, and who may act as them. Default: none, and everybody may call.
     pub identity: IdentityConfig,
 }
@@ -156,6 +160,7 @@ impl Default for EmulatorConfig {
             rewrite_bytes_per_call: None,
             object_change_interval: None,
             signing_keys: BTreeMap::new(),
+            denied_kms_keys: Vec::new(),
             identity: IdentityConfig::default(),
         }
     }

@@ -55,10 +55,10 @@ impl Shared {
         }
         Ok(Self {
             identity: Identity::new(&config.identity, &config.signing_keys)?,
-            secrets: Mutex::default(),
+            secrets: Mutex::new(SecretManager::new(config.denied_kms_keys.clone())),
             run,
             logs: Mutex::default(),
-            storage: Mutex::new(Storage::new(&config.buckets, config.object_change_interval)),
+            storage: Mutex::new(Storage::new(&config)),
             faults: Mutex::default(),
             served: Mutex::default(),
             violations: Mutex::default(),

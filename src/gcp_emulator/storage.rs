@@ -4,6 +4,7 @@
 
 mod bucket;
 mod copy;
+pub(super) mod kms;
 mod list;
 mod media;
 mod multipart;
@@ -20,6 +21,7 @@ use axum::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::EmulatorConfig;
 use super::failure::Failure;
 use super::faults::FaultAction;
 use super::server::{Shared, lock};
@@ -39,13 +41,15 @@ pub(super) struct Storage {
     generation: i64,
     change_interval: Option<Duration>,
     changed: HashMap<(String, String), Instant>,
+    denied_keys: Vec<String>,
 }
 
 impl Storage {
-    pub(super) fn new(buckets: &[String], change_interval: Option<Duration>) -> Self {
+    pub(super) fn new(config: &EmulatorConfig) -> Self {
         Self {
-            buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
-            change_interval,
+            buckets: config.buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
+            change_interval: config.object_change_interval,
+            denied_keys: config.denied_kms_keys.clone(),
             ..Self::default()
         }
     }

@@ -10,6 +10,7 @@ mod credentials;
 #[allow(dead_code, reason = "the tests of the emulator use the rest")]
 #[path = "../gcp_emulator/http.rs"]
 mod http;
+mod keys;
 mod rules;
 mod server;
 mod signing;

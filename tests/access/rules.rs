@@ -45,7 +45,7 @@ async fn whatever_comes_of_it() {
 const USED: &str = "rules::an_emulator_is_used";
 const ANYHOW: &str = "rules::whatever_comes_of_it";
 
-fn gcp(url: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn gcp(url: &str) -> Vec<(&'static str, String)> {
     let mut environment: Vec<_> = [
         "STORAGE_EMULATOR_HOST",
         "SECRET_MANAGER_EMULATOR_HOST",
