@@ -21,7 +21,7 @@ pub(crate) struct Server {
 impl Server {
     /// Answers with the status and the headers, each ended by a line break.
     pub(crate) fn plain(status: u16, headers: &str) -> Self {
-        Self::start(status, headers, |stream, requests, answer| serve(stream, requests, answer))
+        Self::start(status, headers, serve)
     }
 
     /// The same behind a certificate that nobody has signed but itself.

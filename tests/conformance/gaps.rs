@@ -9,6 +9,7 @@ const GAPS: &[(&str, &str)] = &[
     ),
     ("gcp::object_store::a_conditional_delete_deletes_only_the_version_that_it_names", UNCONDITIONAL),
     ("gcp::object_store::a_copy_keeps_to_its_preconditions", UNCONDITIONAL),
+    ("gcp::object_store::a_copy_keeps_the_storage_class", UNCLASSED),
     ("gcp::object_store::a_create_only_upload_refuses_to_overwrite", UNCONDITIONAL_UPLOAD),
     ("gcp::object_store::an_upload_replaces_only_the_version_that_it_names", UNCONDITIONAL_UPLOAD),
     ("gcp::object_store::a_signed_create_refuses_to_overwrite", UNSIGNED),
@@ -22,6 +23,8 @@ const UNCONDITIONAL: &str = "fake-gcs-server reads no preconditions in `deleteOb
     https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/object.go";
 const UNCONDITIONAL_UPLOAD: &str = "fake-gcs-server reads no preconditions in `resumableUpload`: \
     https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/upload.go";
+const UNCLASSED: &str = "fake-gcs-server reads no storage class in `rewriteObject`: \
+    https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/object.go";
 const UNSIGNED: &str = "fake-gcs-server serves signed URLs without reading anything of the signature, the expiry, the \
     signed headers and the overrides of the answer's headers: \
     https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/server.go";
