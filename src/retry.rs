@@ -156,6 +156,18 @@ impl Retrier {
     }
 }
 
+/// What a `Retry-After` asks for: [seconds, or until a date](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3).
+/// A date that has passed asks for nothing.
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+pub(crate) fn retry_after(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+}
+
 /// The moment so much later; a policy that says "for ever" means a year.
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
 fn after(wait: Duration) -> Instant {
@@ -166,6 +178,19 @@ fn after(wait: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read_as_seconds_or_as_a_date() {
+        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+        let date = |seconds| {
+            let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+        };
+        let wait = retry_after(&date(90)).unwrap();
+        assert!((80..=90).contains(&wait.as_secs()), "{wait:?}");
+        assert_eq!(retry_after(&date(-90)), Some(Duration::ZERO));
+        assert_eq!((retry_after("soon"), retry_after("-1"), retry_after("")), (None, None, None));
+    }
 
     #[tokio::test]
     async fn a_policy_without_any_limit_is_no_reason_to_panic() {

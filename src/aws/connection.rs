@@ -5,6 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -20,6 +24,8 @@ use crate::{Config, Error, ErrorKind, Result};
 
 /// How long to wait for a TCP connection: an endpoint that is there answers within a round trip or two.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The region of an emulator that nobody has named: what emulators take for granted.
+const EMULATED_REGION: &str = "us-east-1";
 
 /// The way to one account and region. Clones share everything, the retry budget included.
 #[derive(Clone)]
@@ -42,6 +48,16 @@ pub(crate) struct Endpoints {
     pub(crate) sts: Option<String>,
     pub(crate) logs: Option<String>,
     pub(crate) ec2: Option<String>,
+}
+
+impl Endpoints {
+    /// Whether every service is a plain-HTTP server on this machine.
+    fn are_emulators(&self) -> bool {
+        let here = |url: &String| url.starts_with("http://") && is_safe(url);
+        [&self.s3, &self.secrets_manager, &self.ecs, &self.sts, &self.logs]
+            .into_iter()
+            .all(|endpoint| endpoint.as_ref().is_some_and(here))
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +114,8 @@ impl Connection {
     }
 
     /// What service clients are built from. The first call reads the profile files and, where no region is
-    /// configured, may ask the instance metadata service; credentials are looked up by the first request.
+    /// configured, may ask the instance metadata service; credentials are looked up by the first request. Where every
+    /// endpoint is plain HTTP on this machine, an emulator's, both come from the environment or a profile only.
     ///
     /// # Errors
     /// `InvalidConfig` if no region is to be found.
@@ -138,6 +155,17 @@ impl Connection {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some(region) = &self.region {
             loader = loader.region(Region::new(region.clone()));
+        }
+        if self.endpoints.are_emulators() {
+            // Neither the instance's nor the container's metadata service is asked: what it gives is not for others.
+            let keys = EnvironmentVariableCredentialsProvider::new();
+            let profile = ProfileFileCredentialsProvider::builder().build();
+            let chain = CredentialsProviderChain::first_try("Environment", keys).or_else("Profile", profile);
+            loader = loader.credentials_provider(chain);
+            if self.region.is_none() {
+                let profile = RegionProviderChain::first_try(ProfileFileRegionProvider::new());
+                loader = loader.region(profile.or_else(Region::new(EMULATED_REGION)));
+            }
         }
         #[cfg(test)]
         {

@@ -138,7 +138,7 @@ impl Facts {
             code,
             status,
             request_id: header("x-amz-request-id").or_else(|| header("x-amzn-requestid")).map(str::to_owned),
-            retry_after: header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs),
+            retry_after: header("retry-after").and_then(crate::retry::retry_after),
         }
     }
 

@@ -100,6 +100,11 @@ pub struct GcpConfig {
     pub cloud_run_endpoint: Option<String>,
     /// A Cloud Logging emulator.
     pub logging_endpoint: Option<String>,
+    /// Another address of the [Service Account Credentials API](https://cloud.google.com/iam/docs/reference/credentials/rest),
+    /// which signs URLs where there is no key file; Google's own if none. Read from no variable, and no emulator's.
+    pub iam_credentials_endpoint: Option<String>,
+    /// Host and port of another metadata server than the machine's; the machine's if none.
+    pub metadata_host: Option<String>,
     /// The KMS key for new objects.
     pub kms_key: Option<String>,
     /// Whether large files are sent as temporary objects over several connections and then composed; where none, the

@@ -188,6 +188,8 @@ fn gcp(reader: &mut Reader<'_>, provider: Option<Provider>) -> GcpConfig {
         secret_manager_endpoint: reader.endpoint(&["SECRET_MANAGER_EMULATOR_HOST"]),
         cloud_run_endpoint: reader.endpoint(&["CLOUD_RUN_EMULATOR_HOST"]),
         logging_endpoint: reader.endpoint(&["CLOUD_LOGGING_EMULATOR_HOST"]),
+        iam_credentials_endpoint: None,
+        metadata_host: reader.text("GCE_METADATA_HOST"),
         kms_key: reader.text("GOOGLE_CLOUD_KMS_KEY"),
         parallel_uploads: reader.switch("GCS_PARALLEL_UPLOADS"),
         emulator: false,

@@ -25,7 +25,10 @@ pub const VARIABLES: &[Variable] = &[
         "ANYCLOUD_CALL_TIMEOUT_SECONDS",
         "how long a call may take, retries included and transfers of large bodies excluded; default 60",
     ),
-    var("AWS_REGION", "the region; default: the SDK's chain (profile, instance metadata)"),
+    var(
+        "AWS_REGION",
+        "the region; default: the SDK's chain (profile, instance metadata), beside an emulator the profile's or `us-east-1`",
+    ),
     var("AWS_DEFAULT_REGION", "the region where `AWS_REGION` is unset"),
     var("AWS_ENDPOINT_URL", "another endpoint for every AWS service"),
     var("AWS_ENDPOINT_URL_S3", "another endpoint for S3"),
@@ -51,6 +54,7 @@ pub const VARIABLES: &[Variable] = &[
     var("SECRET_MANAGER_EMULATOR_HOST", "a Secret Manager emulator"),
     var("CLOUD_RUN_EMULATOR_HOST", "a Cloud Run emulator"),
     var("CLOUD_LOGGING_EMULATOR_HOST", "a Cloud Logging emulator"),
+    var("GCE_METADATA_HOST", "host and port of another metadata server than the machine's"),
     var("GOOGLE_CLOUD_KMS_KEY", "the KMS key for new objects on Cloud Storage; default: the bucket's"),
     var(
         "GCS_PARALLEL_UPLOADS",

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use google_cloud_auth::credentials::{self, CacheableResource, Credentials, EntityTag};
 use google_cloud_auth::errors::CredentialsError;
-use google_cloud_auth::signer::Signer;
 use http::{Extensions, HeaderMap};
 
+use super::signer::{self, UrlSigner};
 use crate::config::GcpConfig;
 use crate::http::is_safe_address;
 use crate::retry::Retrier;
@@ -21,7 +21,7 @@ struct Inner {
     config: GcpConfig,
     retrier: Retrier,
     credentials: OnceLock<Credentials>,
-    signer: OnceLock<Signer>,
+    signer: OnceLock<UrlSigner>,
     /// The headers of the current token, so that a call does not make them anew.
     headers: Mutex<Option<(EntityTag, HeaderMap)>>,
 }
@@ -38,6 +38,7 @@ impl Connection {
             ("SECRET_MANAGER_EMULATOR_HOST", &gcp.secret_manager_endpoint),
             ("CLOUD_RUN_EMULATOR_HOST", &gcp.cloud_run_endpoint),
             ("CLOUD_LOGGING_EMULATOR_HOST", &gcp.logging_endpoint),
+            ("iam_credentials_endpoint", &gcp.iam_credentials_endpoint),
         ] {
             let Some(url) = url else { continue };
             if !config.allow_http && !is_safe_address(url) {
@@ -127,19 +128,16 @@ impl Connection {
         }
     }
 
-    /// What signs URLs: the key of a key file, or IAM `signBlob` on behalf of the service account.
+    /// What signs URLs. The first call reads the file of the credentials.
     ///
     /// # Errors
-    /// `Unauthenticated` for credentials that cannot be read; `Unsupported` for ones that have no service account.
-    pub(crate) fn signer(&self) -> Result<&Signer> {
+    /// `Unauthenticated` for credentials that cannot be read; `Unsupported` for ones that are no service account.
+    pub(in crate::gcp) fn signer(&self) -> Result<&UrlSigner> {
         if let Some(signer) = self.0.signer.get() {
             return Ok(signer);
         }
-        let built = credentials::Builder::default().build_signer().map_err(|error| {
-            let kind = if error.is_not_supported() { ErrorKind::Unsupported } else { ErrorKind::Unauthenticated };
-            let message = format!("the application default credentials cannot sign: {error}");
-            Error::new(kind, "gcp.signer", "application default", message)
-        })?;
+        let endpoint = self.0.config.iam_credentials_endpoint.as_deref();
+        let built = signer::of_credentials(self.credentials()?, &self.0.retrier, endpoint)?;
         Ok(self.0.signer.get_or_init(|| built))
     }
 

@@ -17,6 +17,15 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// One object takes about one change a second: <https://cloud.google.com/storage/quotas#objects>
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a key of Cloud KMS needs: <https://cloud.google.com/storage/docs/encryption/using-customer-managed-keys>
+pub(super) const KEY_ROLE: &str = "the service agent needs the role Cloud KMS CryptoKey Encrypter/Decrypter (roles/cloudkms.cryptoKeyEncrypterDecrypter) \
+     on the key";
+
+/// Whether the words of a denial are about a key and not about what was called.
+pub(super) fn is_about_key(message: &str) -> bool {
+    message.contains("Cloud KMS key") || message.contains("cloudkms.")
+}
+
 /// Whether a call changes anything: a lost answer of one that does may hide a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -59,13 +68,15 @@ struct Said {
 pub(crate) async fn classify(call: Call<'_>, answer: Answer) -> Error {
     let status = answer.status;
     let request_id = answer.header("x-guploader-uploadid").map(str::to_owned);
-    let retry_after = answer.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = answer.header("retry-after").and_then(crate::retry::retry_after);
     // An error whose body cannot be read is still the error that its status says.
     let body = answer.bytes(MAX_ERROR_BYTES).await.unwrap_or_default();
     let said = said(&String::from_utf8_lossy(&body));
     let kind = kind(status, &said);
     let mut message: String = said.message.chars().take(MAX_MESSAGE_CHARS).collect();
-    if kind == ErrorKind::PermissionDenied {
+    if kind == ErrorKind::PermissionDenied && is_about_key(&message) {
+        message = format!("{KEY_ROLE}: {message}");
+    } else if kind == ErrorKind::PermissionDenied {
         message = format!("{} is needed: {message}", call.permission);
     } else if (300..400).contains(&status) && status != 304 {
         message = "the service redirects elsewhere, and credentials follow no redirect".to_owned();

@@ -9,6 +9,7 @@ use google_cloud_gax::error::Error as ClientError;
 use google_cloud_gax::error::rpc::Code;
 
 use super::connection::{Connection, no_token};
+use super::error::{KEY_ROLE, is_about_key};
 use crate::{Error, ErrorKind, Result};
 
 /// One call of an official client: what it is called here, and the permission that it needs.
@@ -60,7 +61,9 @@ pub(super) fn error(call: Call, subject: impl fmt::Display, error: &ClientError)
         Some(status) => status.message.clone(),
         None => "the service did not say more".to_owned(),
     };
-    if kind == ErrorKind::PermissionDenied && !message.contains(permission) {
+    if kind == ErrorKind::PermissionDenied && is_about_key(&message) {
+        message = format!("{KEY_ROLE}: {message}");
+    } else if kind == ErrorKind::PermissionDenied && !message.contains(permission) {
         message = format!("{message}; this needs the permission `{permission}`");
     }
     let mut mapped = plain(kind, &message);
@@ -124,8 +127,7 @@ fn code_of_http(status: u16) -> Code {
 }
 
 fn retry_after(error: &ClientError) -> Option<Duration> {
-    let seconds = error.http_headers()?.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    crate::retry::retry_after(error.http_headers()?.get("retry-after")?.to_str().ok()?)
 }
 
 /// Where to send a service's calls; `None` is Google's own address, which is never used beside an emulator.
@@ -142,15 +144,17 @@ pub(super) fn endpoint<'a>(
     Ok(endpoint)
 }
 
-/// The client of one service: ours are the endpoint, the credentials and the retries, which are off.
+/// The client of one service: ours are the endpoint, the credentials, and the retries and redirects, which are off.
 ///
 /// Evaluates to a [`Result`](crate::Result); used in an async function.
 macro_rules! build {
     ($client:ty, $connection:expr, $endpoint:expr, $operation:expr) => {{
         let credentials = $connection.credentials()?.clone();
-        let mut builder = <$client>::builder()
-            .with_retry_policy(google_cloud_gax::retry_policy::NeverRetry)
-            .with_credentials(credentials);
+        // The clients follow redirects unless told otherwise, and would send a secret's value along. What tells them is
+        // public, but not shown in their documentation.
+        let builder = google_cloud_gax::client_builder::internal::with_follow_redirects(<$client>::builder(), false);
+        let mut builder =
+            builder.with_retry_policy(google_cloud_gax::retry_policy::NeverRetry).with_credentials(credentials);
         if let Some(endpoint) = $endpoint {
             builder = builder.with_endpoint(endpoint.as_str());
         }

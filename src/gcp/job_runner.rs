@@ -1,4 +1,5 @@
 mod api;
+mod claim;
 mod entries;
 mod limiter;
 mod logs;
@@ -26,8 +27,16 @@ use submit::Submitter;
 /// - An [`ExecutionId`] is `job/execution`, both by their short names; it holds in this project and region.
 /// - `:run` takes no token, so the submission is recognised by a variable of the execution: a call with a key of the
 ///   caller's first looks through the job's executions, and one whose answer is lost looks for what it may have
-///   started. A key and attempt run at most once as long as one process at a time submits them; two processes that
-///   submit the same key in the same second both may.
+///   started.
+/// - Of several processes that submit a key and attempt at the same time, the one that creates the object
+///   `anycloud/jobs/SUBMISSION/claim.json` in the exchange bucket submits; the others wait for its execution, and end
+///   in a `Conflict`, which may be repeated, when none appears in time. A claim holds until two minutes after the last
+///   moment at which its holder may send the run (together about four minutes), so that a holder that died blocks the
+///   key no longer than that; a run that is turned away gives the claim up at once. The objects are small and stay;
+///   a lifecycle rule on `anycloud/jobs/` may remove them after a day. An exchange store without
+///   [`conditional_put`](crate::object_store::ObjectCapabilities::conditional_put) takes no claims: then a key and
+///   attempt run at most once as long as one process at a time submits them. A process that is stopped for minutes
+///   between its last look at the clock and the run is not fenced, as `:run` takes no condition.
 /// - [`timeout`](JobRequest::timeout) is that of each attempt of each task, as Cloud Run counts it; a job definition
 ///   with retries (three by [default](https://cloud.google.com/run/docs/configuring/max-retries)) may run longer in
 ///   all. Retries are reported, and the job is told its attempt.
@@ -39,7 +48,8 @@ use submit::Submitter;
 ///   spaced to that. A line that is a JSON object is stored parsed, and comes formatted anew.
 ///
 /// Permissions: `run.jobs.run` and `run.jobs.runWithOverrides`; `run.executions.get`, `run.executions.list` and
-/// `run.executions.cancel`; `run.tasks.list` for exit codes; `logging.logEntries.list` for logs.
+/// `run.executions.cancel`; `run.tasks.list` for exit codes; `logging.logEntries.list` for logs; for keys of the
+/// caller's `storage.objects.create`, `storage.objects.get` and `storage.objects.delete` on the exchange bucket.
 #[derive(Clone)]
 pub struct CloudRunRunner {
     api: Arc<Api>,

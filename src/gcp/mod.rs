@@ -1,5 +1,6 @@
 //! Google Cloud: Cloud Storage, Secret Manager and Cloud Run Jobs.
 
+mod application_default;
 mod connection;
 mod error;
 mod gax;
@@ -7,6 +8,7 @@ mod job_runner;
 mod object_store;
 mod place;
 mod secret_store;
+mod signer;
 
 use std::sync::Arc;
 

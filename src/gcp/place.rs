@@ -26,7 +26,11 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(connection: Connection) -> Self {
-        Self::with_metadata_server(connection, METADATA_SERVER)
+        let url = match &connection.config().metadata_host {
+            Some(host) => format!("http://{host}"),
+            None => METADATA_SERVER.to_owned(),
+        };
+        Self::with_metadata_server(connection, &url)
     }
 
     fn with_metadata_server(connection: Connection, url: &str) -> Self {

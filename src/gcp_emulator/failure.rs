@@ -37,6 +37,14 @@ impl Failure {
         Self::new(400, "FAILED_PRECONDITION", "failedPrecondition", message)
     }
 
+    pub(super) fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(401, "UNAUTHENTICATED", "authError", message)
+    }
+
+    pub(super) fn denied(message: impl Into<String>) -> Self {
+        Self::new(403, "PERMISSION_DENIED", "forbidden", message)
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(404, "NOT_FOUND", "notFound", message)
     }
@@ -135,14 +143,16 @@ impl Failure {
             return Reply::empty(self.code);
         }
         match service {
-            Service::SecretManager | Service::CloudRun | Service::Logging => Reply::json_with(
-                self.code,
-                &json!({"error": {
-                    "code": self.code.as_u16(),
-                    "message": self.message,
-                    "status": self.status,
-                }}),
-            ),
+            Service::SecretManager | Service::CloudRun | Service::Logging | Service::Iam | Service::Tokens => {
+                Reply::json_with(
+                    self.code,
+                    &json!({"error": {
+                        "code": self.code.as_u16(),
+                        "message": self.message,
+                        "status": self.status,
+                    }}),
+                )
+            }
             Service::Storage => Reply::json_with(
                 self.code,
                 &json!({"error": {
@@ -166,6 +176,8 @@ impl Failure {
             "conditionNotMet" => "PreconditionFailed",
             "requestedRangeNotSatisfiable" => "InvalidRange",
             "invalid" => "InvalidArgument",
+            "authError" => "AuthenticationRequired",
+            "forbidden" => "AccessDenied",
             "notImplemented" => "NotImplemented",
             other => other,
         };

@@ -7,10 +7,13 @@
 //!   this machine,
 //! - **Cloud Logging** v2 `entries:list`: the lines that those processes write,
 //! - **Cloud Storage**: the JSON API as far as an object-store client needs it, and reads and
-//!   writes through V4 signed URLs.
+//!   writes through V4 signed URLs,
+//! - what hands out tokens and signatures: the metadata server, the Security Token Service, Service
+//!   Account Credentials (`signBlob`, `generateAccessToken`) and OAuth for service accounts.
 //!
-//! Everything is kept in memory and ends with the [`Emulator`]. There is no authentication: every
-//! caller may do everything, including starting processes, so the server never leaves 127.0.0.1.
+//! Everything is kept in memory and ends with the [`Emulator`]. Unless [`IdentityConfig::callers`]
+//! says otherwise there is no authentication: every caller may do everything, including starting
+//! processes, so the server never leaves 127.0.0.1.
 //!
 //! # Examples
 //!
@@ -33,7 +36,8 @@
 //!
 //! # What it leaves out
 //!
-//! - Everything over gRPC, IAM, quotas and billing; batch requests; lists of the XML API.
+//! - Everything over gRPC, quotas and billing; policies of IAM, but for who may act as a service
+//!   account; batch requests; lists of the XML API.
 //! - Cloud Storage: older generations and soft delete, `matchGlob`, changing retention and holds of
 //!   a bucket that exists, keys of the customer.
 //! - Secret Manager: expiry, rotation, delayed destruction, notifications.
@@ -46,7 +50,8 @@
 //! Where no page says what the service does, the emulator does this: a chunk of a resumable upload
 //! that is neither the last nor a multiple of 256 KiB is 400; the operation of a failed execution
 //! ends with the code 2 (UNKNOWN); cancelling an execution that is over is FAILED_PRECONDITION; once a
-//! task has failed for good, those that have not ended are cancelled.
+//! task has failed for good, those that have not ended are cancelled; a secret whose key of Cloud
+//! KMS is denied is refused when it is made; a key's name of another form is 400.
 //!
 //! # Control
 //!
@@ -63,6 +68,7 @@ mod connection;
 mod discovery;
 mod failure;
 mod faults;
+mod identity;
 mod logging;
 mod routes;
 mod secret_manager;
@@ -82,6 +88,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use faults::{Fault, FaultAction};
+pub use identity::{Callers, FederatedToken, IdentityConfig};
 pub use server::Served;
 
 use server::Shared;
@@ -128,9 +135,14 @@ pub struct EmulatorConfig {
     /// Default none. The real service takes about
     /// [one change per second](https://cloud.google.com/storage/quotas#objects).
     pub object_change_interval: Option<Duration>,
-    /// Public keys (PEM) of the service accounts whose signed URLs are verified, by email address.
-    /// The signature of an unknown account is not checked, its expiry is.
+    /// Public keys (PEM) of the service accounts whose signed URLs and tokens are verified, by email address.
+    /// The signature of a URL of an unknown account is not checked, its expiry is.
     pub signing_keys: BTreeMap<String, String>,
+    /// Names of keys of Cloud KMS that the services may not use. Others are taken if they have the form of a name;
+    /// nothing is encrypted.
+    pub denied_kms_keys: Vec<String>,
+    /// Service accounts, and who may act as them. Default: none, and everybody may call.
+    pub identity: IdentityConfig,
 }
 
 impl Default for EmulatorConfig {
@@ -148,6 +160,8 @@ impl Default for EmulatorConfig {
             rewrite_bytes_per_call: None,
             object_change_interval: None,
             signing_keys: BTreeMap::new(),
+            denied_kms_keys: Vec::new(),
+            identity: IdentityConfig::default(),
         }
     }
 }

@@ -14,6 +14,10 @@ pub(super) enum Service {
     Storage,
     /// The XML API of Cloud Storage, which signed URLs use.
     Xml,
+    /// Service Account Credentials.
+    Iam,
+    /// The Security Token Service, OAuth and the metadata server.
+    Tokens,
 }
 
 /// A method.
@@ -30,6 +34,8 @@ impl Route {
             Some("run") => Service::CloudRun,
             Some("logging") => Service::Logging,
             Some("xml") => Service::Xml,
+            Some("iamcredentials") => Service::Iam,
+            Some("sts" | "oauth2" | "metadata") => Service::Tokens,
             _ => Service::Storage,
         }
     }
@@ -86,6 +92,16 @@ pub(super) const ROUTES: &[Route] = routes! {
     "run.projects.locations.operations.delete" DELETE "v2/projects/{p}/locations/{l}/operations/{o}";
 
     "logging.entries.list" POST "v2/entries:list";
+
+    "iamcredentials.projects.serviceAccounts.signBlob" POST "v1/projects/{p}/serviceAccounts/{a}:signBlob";
+    "iamcredentials.projects.serviceAccounts.generateAccessToken" POST "v1/projects/{p}/serviceAccounts/{a}:generateAccessToken";
+    "sts.token" POST "v1/token";
+    "oauth2.token" POST "token";
+    "metadata.project" GET "computeMetadata/v1/project/project-id";
+    "metadata.region" GET "computeMetadata/v1/instance/region";
+    "metadata.email" GET "computeMetadata/v1/instance/service-accounts/default/email";
+    "metadata.token" GET "computeMetadata/v1/instance/service-accounts/default/token";
+    "metadata.universe" GET "computeMetadata/v1/universe/universe-domain";
 
     "storage.buckets.insert" POST "storage/v1/b";
     "storage.buckets.list" GET "storage/v1/b";

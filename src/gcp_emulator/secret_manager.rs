@@ -8,9 +8,10 @@ mod version;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
+use super::storage::kms;
 use super::wire::{Call, Reply, listing, page};
 use filter::Filter;
 use secret::Secret;
@@ -24,9 +25,14 @@ pub(super) struct SecretManager {
     secrets: BTreeMap<String, Secret>,
     /// Counts creations, for the order of lists.
     created: u64,
+    denied_keys: Vec<String>,
 }
 
 impl SecretManager {
+    pub(super) fn new(denied_keys: Vec<String>) -> Self {
+        Self { denied_keys, ..Self::default() }
+    }
+
     /// Serves a call.
     pub(super) fn call(&mut self, call: &Call) -> Result<Reply, Failure> {
         let action = call.id.rsplit("secrets.").next().unwrap_or(call.id);
@@ -77,7 +83,18 @@ impl SecretManager {
         }
         let name = format!("{}/{id}", call.name);
         let regional = call.id.contains(".locations.");
-        let secret = Secret::new(name.clone(), regional, call.json()?, self.created)?;
+        let fields = call.json()?;
+        for key in keys(&fields) {
+            if !kms::is_name(key) {
+                return Err(Failure::invalid(format!("Invalid Cloud KMS key name: {key}")));
+            }
+            if self.denied_keys.iter().any(|denied| denied == key) {
+                let permission = "cloudkms.cryptoKeyVersions.useToEncrypt";
+                let message = format!("Permission '{permission}' denied on resource '{key}' (or it may not exist).");
+                return Err(Failure::denied(message));
+            }
+        }
+        let secret = Secret::new(name.clone(), regional, fields, self.created)?;
         if self.secrets.contains_key(&name) {
             return Err(Failure::exists(format!("Secret [{name}] already exists.")));
         }
@@ -140,6 +157,20 @@ fn missing(name: &str) -> Failure {
 
 fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The keys of a secret to be made.
+///
+/// <https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets#CustomerManagedEncryption>
+fn keys(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let replication = fields.get("replication").unwrap_or(&Value::Null);
+    let replicas = replication["userManaged"]["replicas"].as_array().into_iter().flatten();
+    let places = replicas.chain([&replication["automatic"]]);
+    let regional = fields.get("customerManagedEncryption");
+    places
+        .map(|place| &place["customerManagedEncryption"])
+        .chain(regional)
+        .filter_map(|encryption| encryption["kmsKeyName"].as_str())
 }
 
 /// The secret of a version's name.

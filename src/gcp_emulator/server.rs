@@ -20,6 +20,7 @@ use super::connection::{Connection, Connections};
 use super::discovery::Discovery;
 use super::failure::Failure;
 use super::faults::{Fault, FaultAction, Faults};
+use super::identity::{self, Identity};
 use super::logging::{self, Logs};
 use super::routes::{self, Service};
 use super::secret_manager::SecretManager;
@@ -34,6 +35,7 @@ const BODY_LIMIT: usize = 1 << 30;
 pub(super) struct Shared {
     pub(super) config: EmulatorConfig,
     pub(super) url: String,
+    pub(super) identity: Identity,
     pub(super) secrets: Mutex<SecretManager>,
     pub(super) run: CloudRun,
     pub(super) logs: Mutex<Logs>,
@@ -52,10 +54,11 @@ impl Shared {
             run.add_job(name, job.clone()).map_err(|failure| io::Error::other(format!("job {name}: {failure:?}")))?;
         }
         Ok(Self {
-            secrets: Mutex::default(),
+            identity: Identity::new(&config.identity, &config.signing_keys)?,
+            secrets: Mutex::new(SecretManager::new(config.denied_kms_keys.clone())),
             run,
             logs: Mutex::default(),
-            storage: Mutex::new(Storage::new(&config.buckets, config.object_change_interval)),
+            storage: Mutex::new(Storage::new(&config)),
             faults: Mutex::default(),
             served: Mutex::default(),
             violations: Mutex::default(),
@@ -176,7 +179,7 @@ async fn answer(
     }
     if !fault.as_ref().is_some_and(FaultAction::leaves_no_answer) {
         served.status = reply.status.as_u16();
-        if let (Some(discovery), true) = (&shared.discovery, route.service() != Service::Xml) {
+        if let Some(discovery) = shared.discovery.as_ref().filter(|_| is_described(route.service())) {
             shared.report(route.id, discovery.check_answer(route.id, &call, &reply));
         }
     }
@@ -202,8 +205,14 @@ fn resource_name(uri: &Uri) -> String {
     }
 }
 
+/// Whether there is a discovery document that is checked against. The documents of the services that hand out tokens
+/// are not asked of users; those of OAuth and of the metadata server do not exist.
+fn is_described(service: Service) -> bool {
+    !matches!(service, Service::Xml | Service::Iam | Service::Tokens)
+}
+
 fn check_request(shared: &Shared, service: Service, method: &Method, uri: &Uri, call: &Call) {
-    let Some(discovery) = shared.discovery.as_ref().filter(|_| service != Service::Xml) else {
+    let Some(discovery) = shared.discovery.as_ref().filter(|_| is_described(service)) else {
         return;
     };
     let body = if service == Service::Storage {
@@ -223,7 +232,11 @@ async fn dispatch(
     call: &Call,
     fault: Option<&FaultAction>,
 ) -> Result<Reply, Failure> {
+    if !matches!(service, Service::Iam | Service::Tokens) {
+        shared.identity.admit(call)?;
+    }
     match service {
+        Service::Iam | Service::Tokens => identity::call(shared, call),
         Service::SecretManager => lock(&shared.secrets).call(call),
         Service::CloudRun => super::cloud_run::call(shared, call).await,
         Service::Logging => logging::list(&lock(&shared.logs), call),

@@ -4,6 +4,7 @@
 
 mod bucket;
 mod copy;
+pub(super) mod kms;
 mod list;
 mod media;
 mod multipart;
@@ -20,6 +21,7 @@ use axum::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::EmulatorConfig;
 use super::failure::Failure;
 use super::faults::FaultAction;
 use super::server::{Shared, lock};
@@ -39,13 +41,15 @@ pub(super) struct Storage {
     generation: i64,
     change_interval: Option<Duration>,
     changed: HashMap<(String, String), Instant>,
+    denied_keys: Vec<String>,
 }
 
 impl Storage {
-    pub(super) fn new(buckets: &[String], change_interval: Option<Duration>) -> Self {
+    pub(super) fn new(config: &EmulatorConfig) -> Self {
         Self {
-            buckets: buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
-            change_interval,
+            buckets: config.buckets.iter().map(|name| (name.clone(), Bucket::new(name))).collect(),
+            change_interval: config.object_change_interval,
+            denied_keys: config.denied_kms_keys.clone(),
             ..Self::default()
         }
     }
@@ -158,7 +162,7 @@ pub(super) fn call(
 ///
 /// <https://cloud.google.com/storage/docs/xml-api/reference-methods>
 pub(super) fn signed_call(shared: &Shared, method: &Method, uri: &Uri, call: &Call) -> Result<Reply, Failure> {
-    signed_url::check(&shared.config.signing_keys, method, uri, call)?;
+    signed_url::check(&shared.identity, method, uri, call)?;
     let storage = &mut *lock(&shared.storage);
     let part = |index: usize| call.path.get(index).map_or("", String::as_str);
     let (bucket, name) = (part(0), part(1));

@@ -52,6 +52,11 @@ impl SubmissionId {
         ObjectKey::new(format!("anycloud/jobs/{self}/payload"))
     }
 
+    #[cfg(feature = "gcp")]
+    pub(crate) fn claim_key(&self) -> Result<ObjectKey> {
+        ObjectKey::new(format!("anycloud/jobs/{self}/claim.json"))
+    }
+
     pub(crate) fn result_key(&self, task: u32) -> Result<ObjectKey> {
         ObjectKey::new(format!("anycloud/jobs/{self}/result-{task}.json"))
     }

@@ -93,8 +93,10 @@ pub trait ObjectStore: Debug + Send + Sync + 'static {
 
     /// Copies an object within the store, of any size, without the bytes passing through here.
     ///
-    /// Content headers and metadata come along unless the options replace them. The source is pinned: what is
-    /// written is one version of it, whole.
+    /// Content headers and metadata come along unless the options replace them, and so does the storage class: a
+    /// copy neither costs more to keep nor is slower to read than its source. (Left to themselves S3 and Cloud Storage
+    /// would give the copy the bucket's default.) The encryption key is the configured one, or else the bucket's. The
+    /// source is pinned: what is written is one version of it, whole.
     ///
     /// # Errors
     /// `NotFound` for the source; `PreconditionFailed` when it is not the version asked for; else as for

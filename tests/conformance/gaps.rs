@@ -14,6 +14,7 @@ const GAPS: &[(&str, &str)] = &[
     ),
     ("gcp::object_store::a_conditional_delete_deletes_only_the_version_that_it_names", UNCONDITIONAL),
     ("gcp::object_store::a_copy_keeps_to_its_preconditions", UNCONDITIONAL),
+    ("gcp::object_store::a_copy_keeps_the_storage_class", UNCLASSED),
     ("gcp::object_store::a_create_only_upload_refuses_to_overwrite", UNCONDITIONAL_UPLOAD),
     ("gcp::object_store::an_upload_replaces_only_the_version_that_it_names", UNCONDITIONAL_UPLOAD),
     ("gcp::object_store::a_large_file_keeps_to_its_precondition", UNCONDITIONAL_COMPOSITION),
@@ -31,6 +32,8 @@ const UNCONDITIONAL_UPLOAD: &str = "fake-gcs-server reads no preconditions in `r
 /// Seen by composing over an object with `?ifGenerationMatch=0`, which answers 200. It does not read `generation`,
 /// `crc32c` and `deleteSourceObjects` either.
 const UNCONDITIONAL_COMPOSITION: &str = "fake-gcs-server reads no preconditions in `composeObject`: \
+    https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/object.go";
+const UNCLASSED: &str = "fake-gcs-server reads no storage class in `rewriteObject`: \
     https://github.com/fsouza/fake-gcs-server/blob/main/fakestorage/object.go";
 const UNSIGNED: &str = "fake-gcs-server serves signed URLs without reading anything of the signature, the expiry, the \
     signed headers and the overrides of the answer's headers: \

@@ -11,21 +11,21 @@ use futures_util::future::join_all;
 
 use super::{World, job, status};
 
-const RUN: &str = "run.projects.locations.jobs.run";
+pub(crate) const RUN: &str = "run.projects.locations.jobs.run";
 const LIST: &str = "run.projects.locations.jobs.executions.list";
 const CANCEL: &str = "run.projects.locations.jobs.executions.cancel";
 const ENTRIES: &str = "logging.entries.list";
 
-fn script(text: &str) -> JobRequest {
+pub(crate) fn script(text: &str) -> JobRequest {
     JobRequest { args: Some(vec![text.to_owned()]), ..JobRequest::default() }
 }
 
-fn keyed(key: &IdempotencyKey, text: &str) -> JobRequest {
+pub(crate) fn keyed(key: &IdempotencyKey, text: &str) -> JobRequest {
     JobRequest { idempotency_key: Some(key.clone()), ..script(text) }
 }
 
 impl World {
-    async fn executions(&self) -> Vec<JobExecution> {
+    pub(crate) async fn executions(&self) -> Vec<JobExecution> {
         self.jobs.list(ListExecutions::default()).try_collect().await.expect("executions can be listed")
     }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods)] // the tests choose their judge by the environment
 
+mod claim;
 mod job;
 mod secret;
 
@@ -25,6 +26,8 @@ struct World {
     emulator: Emulator,
     secrets: SecretManagerStore,
     jobs: CloudRunRunner,
+    exchange: Arc<FileStore>,
+    config: Config,
     root: PathBuf,
 }
 
@@ -59,14 +62,21 @@ impl World {
         let exchange = Arc::new(FileStore::new(&root, "exchange"));
         Self {
             secrets: SecretManagerStore::new(&config).expect("no network is needed"),
-            jobs: CloudRunRunner::new(&config, exchange).expect("no network is needed"),
+            jobs: CloudRunRunner::new(&config, exchange.clone()).expect("no network is needed"),
             emulator,
+            exchange,
+            config,
             root,
         }
     }
 
     fn fault(&self, method: &str, action: FaultAction) {
         self.emulator.add_fault(Fault::next(method, action));
+    }
+
+    /// A runner that shares nothing with others but the cloud, as one in another process.
+    fn another_runner(&self) -> CloudRunRunner {
+        CloudRunRunner::new(&self.config, self.exchange.clone()).expect("no network is needed")
     }
 
     /// How often a method was called.

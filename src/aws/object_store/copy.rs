@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, MetadataDirective};
+use aws_sdk_s3::types::{ChecksumAlgorithm, MetadataDirective, StorageClass};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
@@ -74,6 +74,7 @@ impl Copy<'_> {
         };
         let mut attributes = Attributes::new(headers, metadata, &self.write_id);
         attributes.kms_key.clone_from(&self.bucket.kms_key);
+        attributes.storage_class = meta.storage_class.as_deref().map(StorageClass::from);
         if meta.size > self.bucket.single_copy_bytes {
             return self.in_parts(from, meta, etag, &attributes).await;
         }

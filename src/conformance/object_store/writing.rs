@@ -18,6 +18,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         deleting_many_says_for_each_what_became_of_it,
         a_copy_carries_headers_and_metadata,
         a_copy_can_replace_headers_and_metadata,
+        a_copy_keeps_the_storage_class,
         a_copy_of_what_is_not_there_is_not_found,
         an_object_can_be_copied_onto_itself_with_other_metadata,
         json_and_text_round_trip,
@@ -157,6 +158,21 @@ async fn a_copy_can_replace_headers_and_metadata(fixture: Fixture) {
     fixture.store.copy(&fixture.key("from"), &fixture.key("to"), options).await.unwrap();
     let meta = fixture.store.head(&fixture.key("to"), HeadOptions::default()).await.unwrap();
     assert_eq!((meta.headers, meta.metadata), (headers, metadata));
+}
+
+async fn a_copy_keeps_the_storage_class(fixture: Fixture) {
+    let class = match fixture.store.capabilities().provider {
+        "aws" => "STANDARD_IA",
+        _ => "NEARLINE",
+    };
+    let options = PutOptions { storage_class: Some(class.to_owned()), ..PutOptions::default() };
+    fixture.store.put(&fixture.key("a"), Bytes::from_static(b"x"), options).await.unwrap();
+    let replaced = CopyOptions { replace: Some(described()), ..CopyOptions::default() };
+    for (to, options) in [("b", CopyOptions::default()), ("c", replaced.clone()), ("a", replaced)] {
+        fixture.store.copy(&fixture.key("a"), &fixture.key(to), options).await.unwrap();
+        let copy = fixture.store.head(&fixture.key(to), HeadOptions::default()).await.unwrap();
+        assert_eq!(copy.storage_class.as_deref(), Some(class), "{to}");
+    }
 }
 
 async fn a_copy_of_what_is_not_there_is_not_found(fixture: Fixture) {

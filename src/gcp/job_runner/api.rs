@@ -76,6 +76,10 @@ impl Api {
         self.connection.retrier().policy().max_attempts
     }
 
+    pub(super) fn call_timeout(&self) -> Duration {
+        self.connection.retrier().policy().call_timeout
+    }
+
     fn endpoint(&self) -> Result<Option<&String>> {
         let endpoint = self.connection.config().cloud_run_endpoint.as_ref();
         gax::endpoint(&self.connection, endpoint, "CLOUD_RUN_EMULATOR_HOST", ErrorKind::InvalidConfig)

@@ -5,14 +5,16 @@ use std::time::{Duration, SystemTime};
 use google_cloud_run_v2::model::run_job_request::Overrides;
 use google_cloud_run_v2::model::run_job_request::overrides::ContainerOverride;
 use google_cloud_run_v2::model::{EnvVar, Execution};
+use tokio::time::Instant;
 
 use super::super::gax;
 use super::api::{Api, Begun};
+use super::claim::{Claims, Turn};
 use super::{lookup, observe};
 use crate::job_runner::{Submission, SubmissionId};
-use crate::{Error, ErrorKind, JobExecution, JobName, JobRequest, ObjectStore, Result};
+use crate::{Error, ErrorKind, JobExecution, JobName, JobRequest, ObjectStore, Result, random};
 
-const OPERATION: &str = "job_runner.run";
+pub(super) const OPERATION: &str = "job_runner.run";
 /// When to look for what a call with a lost answer may have started, after it and after one another.
 const LOOKS: [Duration; 5] = [
     Duration::ZERO,
@@ -24,16 +26,24 @@ const LOOKS: [Duration; 5] = [
 /// After an answer of the service itself nothing is on its way any more, and fewer looks do.
 const LOOKS_AFTER_AN_ANSWER: usize = 2;
 /// By so much our clock and the service's may differ.
-const CLOCK_SKEW: Duration = Duration::from_secs(120);
+pub(super) const CLOCK_SKEW: Duration = Duration::from_secs(120);
 /// So much of a payload in a message is a quotation.
 const QUOTED: usize = 12;
 /// Holds the labels of a run, which Cloud Run has no place for.
 pub(super) const LABELS_VARIABLE: &str = "ANYCLOUD_LABELS";
 
 /// Submits, one call at a time for one submission.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Submitter {
     under_way: Mutex<HashMap<SubmissionId, Weak<tokio::sync::Mutex<()>>>>,
+    /// By which claims of this submitter are known.
+    holder: String,
+}
+
+impl Default for Submitter {
+    fn default() -> Self {
+        Self { under_way: Mutex::default(), holder: random::uuid() }
+    }
 }
 
 impl Submitter {
@@ -52,8 +62,21 @@ impl Submitter {
         if repeatable && let Some(found) = lookup::by_submission(api, OPERATION, job, &submission.id, None).await? {
             return accept(api, job, &submission, &found).await;
         }
-        submission.spill(exchange).await?;
-        let started = start(api, job, &submission, overrides(&request, &submission)?).await?;
+        let started = if repeatable && exchange.capabilities().conditional_put {
+            let described = submission.clone();
+            let claims = Claims { api, exchange, job, submission: &described, holder: &self.holder };
+            let claim = match claims.turn().await? {
+                Turn::Ours(claim) => claim,
+                Turn::Done(found) => return accept(api, job, &submission, &found).await,
+            };
+            let started = submit(api, exchange, job, &request, &mut submission, Some(claim.send_before)).await;
+            if started.as_ref().is_err_and(|error| !error.may_have_applied()) {
+                claims.give_up(claim).await;
+            }
+            started?
+        } else {
+            submit(api, exchange, job, &request, &mut submission, None).await?
+        };
         let execution = api.observed(OPERATION, &started).await?;
         // It is ours, whether or not the answer repeats the variables.
         Ok(JobExecution { submission: Some(submission.id), attempt: request.attempt.get(), ..execution })
@@ -78,10 +101,33 @@ async fn accept(api: &Api, job: &JobName, submission: &Submission, found: &Execu
     api.observed(OPERATION, found).await
 }
 
-/// Sends the request until it is known what came of it; never again while it may still be on its way.
-async fn start(api: &Api, job: &JobName, submission: &Submission, overrides: Overrides) -> Result<Execution> {
+async fn submit(
+    api: &Api,
+    exchange: &Arc<dyn ObjectStore>,
+    job: &JobName,
+    request: &JobRequest,
+    submission: &mut Submission,
+    before: Option<Instant>,
+) -> Result<Execution> {
+    submission.spill(exchange).await?;
+    start(api, job, submission, overrides(request, submission)?, before).await
+}
+
+/// Sends the request until it is known what came of it; never again while it may still be on its way, and never once
+/// the claim may be another's.
+async fn start(
+    api: &Api,
+    job: &JobName,
+    submission: &Submission,
+    overrides: Overrides,
+    before: Option<Instant>,
+) -> Result<Execution> {
     let since = SystemTime::now().checked_sub(CLOCK_SKEW);
     for attempt in 1.. {
+        if before.is_some_and(|before| Instant::now() >= before) {
+            let message = "there was no time left to send the run";
+            return Err(Error::new(ErrorKind::Timeout, OPERATION, job, message));
+        }
         let error = match api.run(job, overrides.clone()).await {
             Ok(Begun::Execution(execution)) => return Ok(*execution),
             Ok(Begun::Unnamed) => {

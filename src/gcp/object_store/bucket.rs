@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Method;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT};
@@ -10,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::suitability::Suitability;
 use crate::gcp::connection::Connection;
 use crate::gcp::error::{Call, Effect, classify};
+use crate::gcp::signer;
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
 use crate::{Config, ErrorKind, ObjectKey, ObjectUri, Result};
@@ -35,8 +35,8 @@ pub(super) const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     sign_create_only: true,
     max_object_bytes: MAX_OBJECT_BYTES,
     max_put_bytes: MAX_OBJECT_BYTES,
-    // https://cloud.google.com/storage/docs/access-control/signed-urls
-    max_sign_expiry: Duration::from_secs(7 * 24 * 3600),
+    // With a key file; without one less.
+    max_sign_expiry: signer::LONGEST,
 };
 
 /// What stays as it is in a part of a path or query:

@@ -60,7 +60,8 @@ impl Bucket {
             let retrier = self.connection.retrier().for_body(source.size);
             let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
             // A rewrite with metadata in its body takes over none of the source's.
-            let json = to_json(&NewObject::new(headers, metadata, &id), call)?;
+            let storage_class = source.storage_class.as_deref();
+            let json = to_json(&NewObject { storage_class, ..NewObject::new(headers, metadata, &id) }, call)?;
             let url = format!(
                 "{}/rewriteTo/b/{}/o/{}?sourceGeneration={pinned}{condition}{}",
                 self.object_url(from),

@@ -1,5 +1,5 @@
 use std::error::Error as StdError;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use google_cloud_auth::signer::{Signer, SigningProvider};
@@ -15,17 +15,22 @@ const OPERATION: &str = "object_store.sign";
 impl Bucket {
     pub(super) async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
         let subject = self.uri(key).to_string();
-        let longest = CAPABILITIES.max_sign_expiry;
-        if options.expires_in.as_secs() == 0 || options.expires_in > longest {
-            let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
-            return Err(Error::new(ErrorKind::InvalidInput, OPERATION, subject, message));
-        }
+        let within = |longest: Duration, whose: &str| {
+            if options.expires_in.as_secs() > 0 && options.expires_in <= longest {
+                return Ok(());
+            }
+            let message = format!("a signature{whose} lives from 1 second to {} seconds", longest.as_secs());
+            Err(Error::new(ErrorKind::InvalidInput, OPERATION, &subject, message))
+        };
+        within(CAPABILITIES.max_sign_expiry, "")?;
         let nobody;
         let signer = if self.connection.is_emulator() {
             nobody = Signer::from(Nobody);
             &nobody
         } else {
-            self.connection.signer().map_err(|error| error.with_operation(OPERATION, &subject))?
+            let signer = self.connection.signer().map_err(|error| error.with_operation(OPERATION, &subject))?;
+            within(signer.longest, " without a key file, by a key that Google renews,")?;
+            &signer.signer
         };
         let method = match options.method {
             SignMethod::Get => http::Method::GET,
@@ -33,7 +38,7 @@ impl Bucket {
         };
         let bucket = format!("projects/_/buckets/{}", self.name);
         // The builder takes the time itself, a moment later.
-        let expires_at = SystemTime::now() + std::time::Duration::from_secs(options.expires_in.as_secs());
+        let expires_at = SystemTime::now() + Duration::from_secs(options.expires_in.as_secs());
         let mut builder = SignedUrlBuilder::for_object(bucket, key.as_str())
             .with_method(method)
             .with_expiration(options.expires_in)
@@ -76,30 +81,35 @@ fn required_headers(options: &SignOptions) -> Vec<(String, String)> {
 
 /// Why a URL could not be signed, and who must be allowed what.
 fn explain(error: &(dyn StdError + 'static), account: &str, subject: &str) -> Error {
-    let mut status = None;
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(answered) = error.downcast_ref::<google_cloud_gax::error::Error>() {
-            status = status.or(answered.http_status_code());
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return explained(own, account, subject);
         }
         cause = error.source();
     }
-    let kind = match status {
-        Some(401) => ErrorKind::Unauthenticated,
-        Some(403 | 404) => ErrorKind::PermissionDenied,
-        Some(429) => ErrorKind::Throttled,
-        None | Some(500..) => ErrorKind::Unavailable,
-        Some(_) => ErrorKind::Internal,
+    // The words of the auth crate are about the key or the metadata server.
+    let message = format!("the service account `{account}` could not sign: {error}");
+    Error::new(ErrorKind::Unauthenticated, OPERATION, subject, message)
+}
+
+fn explained(error: &Error, account: &str, subject: &str) -> Error {
+    // An account that does not exist and one that is not the caller's look alike.
+    let denied = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound);
+    let (kind, message) = if denied {
+        let message = format!(
+            "the service account `{account}` could not sign: without a key file it needs the permission \
+             iam.serviceAccounts.signBlob on itself, which the role Service Account Token Creator \
+             (roles/iam.serviceAccountTokenCreator) has"
+        );
+        (ErrorKind::PermissionDenied, message)
+    } else {
+        (error.kind(), format!("the service account `{account}` could not sign: {}", error.message()))
     };
-    let message = format!(
-        "the service account `{account}` could not sign: without a key file it needs the permission \
-         iam.serviceAccounts.signBlob on itself, which the role Service Account Token Creator \
-         (roles/iam.serviceAccountTokenCreator) has"
-    );
-    let error = Error::new(kind, OPERATION, subject, message);
-    match status {
-        Some(status) => error.with_status(status),
-        None => error,
+    let explained = Error::new(kind, OPERATION, subject, message);
+    match error.status() {
+        Some(status) => explained.with_status(status),
+        None => explained,
     }
 }
 

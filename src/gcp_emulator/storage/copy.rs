@@ -7,7 +7,7 @@ use super::super::failure::Failure;
 use super::super::wire::{Call, Reply, random_suffix};
 use super::object::{Draft, Object};
 use super::precondition::{Conditions, Purpose};
-use super::{Storage, number};
+use super::{Storage, kms, number};
 
 /// <https://cloud.google.com/storage/docs/json_api/v1/objects/compose>
 const COMPOSE_LIMIT: usize = 32;
@@ -49,7 +49,8 @@ impl Storage {
     pub(super) fn rewrite(&mut self, url: &str, call: &Call, limit: Option<u64>) -> Result<Reply, Failure> {
         let source = self.source(call)?;
         let (size, generation) = (source.data.len() as u64, source.generation);
-        let draft = draft(call, source)?;
+        let mut draft = draft(call, source)?;
+        kms::note(&mut draft.fields, call.query("destinationKmsKeyName"), &self.denied_keys)?;
         let conditions = Conditions::of(call, "if")?;
         let existing = self.bucket(&draft.bucket)?.objects.get(&draft.name);
         conditions.check(existing, Purpose::Change)?;

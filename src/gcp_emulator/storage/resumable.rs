@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::super::failure::Failure;
 use super::super::faults::FaultAction;
 use super::super::wire::{Call, Reply, random_suffix};
-use super::Storage;
 use super::object::Draft;
 use super::precondition::{Conditions, Purpose};
 use super::upload::{add_hashes, name_of};
+use super::{Storage, kms};
 
 /// Every chunk but the last is a multiple of this many bytes.
 const UNIT: usize = 256 * 1024;
@@ -55,6 +55,7 @@ pub(super) fn start(
     if let Some(encoding) = call.query("contentEncoding") {
         fields.insert("contentEncoding".into(), json!(encoding));
     }
+    kms::note(&mut fields, call.query("kmsKeyName"), &storage.denied_keys)?;
     let name = name_of(call, &fields)?;
     let existing = storage.bucket(&bucket)?.objects.get(&name);
     conditions.check(existing, Purpose::Change)?;

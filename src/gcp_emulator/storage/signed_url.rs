@@ -2,12 +2,8 @@
 //!
 //! <https://cloud.google.com/storage/docs/authentication/canonical-requests>
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use axum::http::{HeaderMap, Method, Uri};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
 use super::super::failure::Failure;
+use super::super::identity::Identity;
 use super::super::wire::{Call, query_pairs};
 
 /// The longest life of a signed URL: seven days.
@@ -30,7 +27,7 @@ const NOBODY: &str = "nobody@emulator.invalid";
 
 /// Checks expiry, and the signature when the account's public key is known. A request without a
 /// signature passes, because nothing else here is authenticated either.
-pub(super) fn check(keys: &BTreeMap<String, String>, method: &Method, uri: &Uri, call: &Call) -> Result<(), Failure> {
+pub(super) fn check(identity: &Identity, method: &Method, uri: &Uri, call: &Call) -> Result<(), Failure> {
     let Some(signature) = call.query("X-Goog-Signature") else {
         return Ok(());
     };
@@ -62,15 +59,15 @@ pub(super) fn check(keys: &BTreeMap<String, String>, method: &Method, uri: &Uri,
     // Google's own client for Rust signs the host without its port.
     let host = call.header("host").unwrap_or("").trim();
     let hosts = [host, host.rsplit_once(':').map_or(host, |(name, _)| name)];
-    let valid = match keys.get(account) {
-        Some(key) => {
-            let key = pem(key).ok_or_else(|| Failure::invalid("The configured key is not PEM."))?;
-            let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
-            hosts.iter().any(|host| key.verify(signed(host).as_bytes(), &signature).is_ok())
-        }
-        None if account == NOBODY => hosts.iter().any(|host| Sha256::digest(signed(host).as_bytes())[..] == signature),
-        None => true,
+    let keys = identity.public_keys(account);
+    let holds = |signed: String| match keys.as_slice() {
+        [] if account == NOBODY => Sha256::digest(signed.as_bytes())[..] == signature,
+        [] => true,
+        keys => keys.iter().any(|key| {
+            UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key).verify(signed.as_bytes(), &signature).is_ok()
+        }),
     };
+    let valid = hosts.iter().any(|host| holds(signed(host)));
     if valid { Ok(()) } else { Err(refused()) }
 }
 
@@ -105,11 +102,6 @@ fn canonical_request(method: &Method, uri: &Uri, headers: &HeaderMap, signed: &s
         hash => hash,
     };
     format!("{method}\n{}\n{}\n{lines}\n{signed}\n{payload}", uri.path(), pairs.join("&"))
-}
-
-fn pem(text: &str) -> Option<Vec<u8>> {
-    let body: String = text.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-    BASE64_STANDARD.decode(body).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -8,7 +8,7 @@ use super::super::failure::Failure;
 use super::super::wire::{Call, Reply, object as json_object};
 use super::object::Draft;
 use super::precondition::Conditions;
-use super::{Storage, multipart, resumable};
+use super::{Storage, kms, multipart, resumable};
 
 /// Serves `storage.objects.insert`, up to the start of a resumable session.
 pub(super) fn begin(storage: &mut Storage, url: &str, call: &Call) -> Result<Reply, Failure> {
@@ -30,6 +30,7 @@ pub(super) fn begin(storage: &mut Storage, url: &str, call: &Call) -> Result<Rep
     if let Some(encoding) = call.query("contentEncoding") {
         fields.insert("contentEncoding".into(), json!(encoding));
     }
+    kms::note(&mut fields, call.query("kmsKeyName"), &storage.denied_keys)?;
     let name = name_of(call, &fields)?;
     let draft = Draft { bucket, name, fields, data, components: None };
     let object = storage.put(draft, &conditions)?;
