@@ -15,6 +15,7 @@
 
 mod http;
 pub mod job_runner;
+mod naughty;
 pub mod object_store;
 pub mod secret_store;
 

@@ -66,6 +66,7 @@ pub fn cases() -> Vec<Case<Fixture>> {
         putting_creates_or_adds_a_version,
         an_unchanged_value_adds_no_version,
         any_bytes_round_trip,
+        names_of_any_text_are_exact_or_refused,
         values_out_of_bounds_are_refused,
         older_versions_are_read_by_id_and_as_previous,
         a_conditional_put_replaces_only_the_version_that_it_names,
@@ -441,5 +442,26 @@ async fn no_error_or_debug_output_holds_a_value(fixture: Fixture) {
         }
     }
     assert!(!shown.contains(CANARY), "{shown}");
+    fixture.clean().await;
+}
+
+async fn names_of_any_text_are_exact_or_refused(fixture: Fixture) {
+    fixture.put("untouched").await;
+    let long = "n".repeat(300);
+    let endings = ["", "a", "_", "-", "--", "0123456789", "CON", "UPPER", "upper", long.as_str()];
+    for ending in endings.iter().chain(super::naughty::TEXTS) {
+        let text = format!("{}{ending}", fixture.name);
+        let Ok(name) =
+            SecretName::new(text.as_str()).map_err(|error| assert_eq!(error.kind(), ErrorKind::InvalidInput))
+        else {
+            continue;
+        };
+        if name != fixture.name {
+            fixture.store.put_value(&name, text.as_str()).await.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            assert_eq!(fixture.store.get_latest(&name).await.unwrap().value.expose(), text.as_bytes());
+            fixture.store.delete(&name, DeleteSecret::Immediate).await.unwrap();
+        }
+    }
+    assert_eq!(fixture.read(VersionSelector::Latest).await, "untouched");
     fixture.clean().await;
 }

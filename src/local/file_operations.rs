@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::random;
 
@@ -26,7 +26,8 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
 }
 
-/// The changes that a local store can make. No call repeats itself after a failure.
+/// The changes that a local store can make. No call repeats itself after a failure; one that a signal has interrupted
+/// is no failure.
 pub(crate) trait FileOperations: fmt::Debug + Send + Sync + 'static {
     /// Makes a file that was not there, with exactly this mode, open for reading and writing.
     fn create(&self, place: Place<'_>, mode: u32) -> io::Result<File>;
@@ -60,7 +61,7 @@ impl FileOperations for System {
     fn create(&self, place: Place<'_>, mode: u32) -> io::Result<File> {
         let mode = Mode::from_raw_mode(mode);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(place.directory, place.name, flags, mode)?;
+        let file = retry_on_intr(|| fs::openat(place.directory, place.name, flags, mode))?;
         // The umask may have taken bits away.
         fs::fchmod(&file, mode)?;
         Ok(file.into())
@@ -88,11 +89,11 @@ impl FileOperations for System {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        Ok(fs::fsync(file)?)
+        Ok(retry_on_intr(|| fs::fsync(file))?)
     }
 
     fn sync_directory(&self, directory: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(fs::fsync(directory)?)
+        Ok(retry_on_intr(|| fs::fsync(directory))?)
     }
 
     fn make_directory(&self, place: Place<'_>, mode: u32) -> io::Result<bool> {
@@ -101,7 +102,7 @@ impl FileOperations for System {
             Ok(()) => {
                 // Opened by a path, so that a umask without the owner's bits does not stand in the way.
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = fs::openat(place.directory, place.name, flags, Mode::empty())?;
+                let made = retry_on_intr(|| fs::openat(place.directory, place.name, flags, Mode::empty()))?;
                 if fs::fstat(&made)?.st_mode & 0o7777 != mode.as_raw_mode() {
                     fs::chmodat(place.directory, place.name, mode, AtFlags::empty())?;
                 }
@@ -197,13 +198,13 @@ fn walk_beneath(directory: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Res
             return Err(Errno::XDEV.into());
         }
         let from = current.as_ref().map_or(directory, |fd| fd.as_fd());
-        current = Some(fs::openat(from, parent, step, Mode::empty())?);
+        current = Some(retry_on_intr(|| fs::openat(from, parent, step, Mode::empty()))?);
     }
     let from = current.as_ref().map_or(directory, |fd| fd.as_fd());
     if name == ".." {
         return Err(Errno::XDEV.into());
     }
-    Ok(fs::openat(from, name, flags, Mode::empty())?)
+    Ok(retry_on_intr(|| fs::openat(from, name, flags, Mode::empty()))?)
 }
 
 /// Opens a directory below another one.
@@ -223,7 +224,7 @@ pub(crate) fn make_and_open(operations: &dyn FileOperations, place: Place<'_>) -
 /// links: it is the operator's word.
 pub(crate) fn open_root(operations: &dyn FileOperations, root: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match fs::open(root, flags, Mode::empty()) {
+    match retry_on_intr(|| fs::open(root, flags, Mode::empty())) {
         Ok(opened) => return Ok(opened),
         Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
@@ -240,7 +241,8 @@ pub(crate) fn open_root(operations: &dyn FileOperations, root: &Path) -> io::Res
 /// Opens a file for reading and writing, made empty if it is missing.
 pub(crate) fn open_or_make(place: Place<'_>) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(fs::openat(place.directory, place.name, flags, Mode::from_raw_mode(FILE_MODE))?.into())
+    let mode = Mode::from_raw_mode(FILE_MODE);
+    Ok(retry_on_intr(|| fs::openat(place.directory, place.name, flags, mode))?.into())
 }
 
 /// A lock on a file, held until dropped, against other processes as well as other holders in this one. It also ends
@@ -258,13 +260,8 @@ impl Lock {
 /// Waits for a lock on the file of this name, made if it is missing. Blocks the thread.
 pub(crate) fn lock(place: Place<'_>, kind: FlockOperation) -> io::Result<Lock> {
     let file = open_or_make(place)?;
-    loop {
-        match fs::flock(&file, kind) {
-            Ok(()) => return Ok(Lock(file)),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    retry_on_intr(|| fs::flock(&file, kind))?;
+    Ok(Lock(file))
 }
 
 #[cfg(test)]

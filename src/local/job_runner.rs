@@ -157,8 +157,8 @@ impl ProcessRunner {
         let own = self.claim(job, request, &submission);
         let at = directory.clone();
         let claim = off_thread("job_runner.run", move || {
-            at.claim_with(&own)?;
-            at.claim()
+            let claimed = at.claim_with(&own).and_then(|_| at.claim());
+            claimed.map_err(|error| at.not_submitted(error))
         })
         .await?;
         if claim.fingerprint != submission.fingerprint {
@@ -181,10 +181,13 @@ impl ProcessRunner {
             match started {
                 Ok(()) => Ok(()),
                 // Another caller with the same key has given up and taken the claim away: nothing was started.
-                Err(error) if !at.exists() => Err(error.with_kind(ErrorKind::Unavailable)),
-                Err(error) if at.withdraw()? => Err(error),
-                // What has been started is started, whatever became of the answer.
-                Err(_) => Ok(()),
+                Err(error) if matches!(at.exists(), Ok(false)) => Err(error.with_kind(ErrorKind::Unavailable)),
+                Err(error) => match at.withdraw() {
+                    Ok(true) => Err(error),
+                    // What has been started is started, whatever became of the answer.
+                    Ok(false) => Ok(()),
+                    Err(_) => Err(error.into_indeterminate()),
+                },
             }
         })
         .await
@@ -244,7 +247,7 @@ impl JobRunner for ProcessRunner {
         let directory = Directory::of(&self.jobs, job, &submission.id);
         let at = directory.clone();
         let existing = off_thread("job_runner.run", move || {
-            Ok(if at.exists() { Some((at.claim()?, at.record()?)) } else { None })
+            Ok(if at.exists()? { Some((at.claim()?, at.record()?)) } else { None })
         });
         let existing = existing.await?;
         if existing.as_ref().is_some_and(|(claim, _)| claim.fingerprint != submission.fingerprint) {
@@ -253,14 +256,15 @@ impl JobRunner for ProcessRunner {
         if existing.is_none_or(|(_, record)| record.is_none()) {
             self.start(job, &request, submission, &directory).await?;
         }
-        off_thread("job_runner.run", move || settle::look(&directory)).await
+        // It has been submitted; only how it does could not be read.
+        off_thread("job_runner.run", move || settle::look(&directory)).await.map_err(Error::into_indeterminate)
     }
 
     async fn find(&self, job: &JobName, key: &IdempotencyKey, attempt: u32) -> Result<Option<JobExecution>> {
         let directory = Directory::of(&self.jobs, job, &SubmissionId::of(job, key, attempt));
         let (definitions, job) = (self.definitions.clone(), job.clone());
         off_thread("job_runner.find", move || {
-            if directory.exists() {
+            if directory.exists()? {
                 return settle::look(&directory).map(Some);
             }
             definitions.get("job_runner.find", &job).map(|_| None)

@@ -106,8 +106,10 @@ fn encode_value(value: &str) -> String {
         _ => (value.len(), 0),
     };
     let mut text = "%20".repeat(front);
+    // What looks like an encoded word of RFC 2047 is decoded by S3.
+    let encoded_word = inner.contains("=?");
     for byte in inner.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
+        if matches!(byte, b' '..=b'~') && byte != b'%' && !(encoded_word && byte == b'?') {
             text.push(byte as char);
         } else {
             text.push_str(&format!("%{byte:02X}"));
@@ -149,7 +151,7 @@ impl ContentHeaders {
     /// Refuses what cannot travel as an HTTP header.
     ///
     /// # Errors
-    /// `InvalidInput` for a value that is not visible ASCII and spaces.
+    /// `InvalidInput` for a value that is not visible ASCII with spaces inside.
     pub fn check(&self, operation: &'static str, subject: impl fmt::Display) -> Result<()> {
         let all = [
             &self.content_type,
@@ -158,11 +160,13 @@ impl ContentHeaders {
             &self.content_language,
             &self.cache_control,
         ];
-        let bad = all.into_iter().flatten().find(|v| v.is_empty() || !v.bytes().all(|b| matches!(b, b' '..=b'~')));
+        // Spaces at the ends are trimmed on the way.
+        let travels = |v: &&String| !v.is_empty() && v.trim() == *v && v.bytes().all(|b| matches!(b, b' '..=b'~'));
+        let bad = all.into_iter().flatten().find(|value| !travels(value));
         match bad {
             None => Ok(()),
             Some(value) => {
-                let message = format!("the content header {value:?} is not visible ASCII");
+                let message = format!("the content header {value:?} is not visible ASCII with spaces inside");
                 Err(Error::new(ErrorKind::InvalidInput, operation, subject, message))
             }
         }

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::super::naughty::TEXTS;
 use super::super::{Case, cases, kind};
 use super::{Fixture, request};
 use crate::job_runner::{Capacity, Resources};
@@ -11,6 +12,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
     cases![
         variables_and_the_place_reach_the_job,
         payloads_of_any_size_reach_the_job,
+        arguments_of_any_text_reach_the_job_or_are_refused,
         every_task_is_told_its_index_and_hands_over_its_result,
         one_failed_task_fails_the_execution,
         a_job_without_a_result_has_none,
@@ -29,6 +31,24 @@ async fn variables_and_the_place_reach_the_job(fixture: Fixture) {
     assert_eq!(result["variables"], json!({"GREETING": "grüße \"you\" $HOME %", "EMPTY_ISH": " ", "ABSENT_ONE": null}));
     assert_eq!((&result["task"], &result["tasks"], &result["attempt"]), (&json!(0), &json!(1), &json!(1)));
     assert_eq!(result["payload_bytes"], 0);
+}
+
+async fn arguments_of_any_text_reach_the_job_or_are_refused(fixture: Fixture) {
+    let (refused, taken): (Vec<&str>, Vec<&str>) = TEXTS.iter().partition(|text| text.contains('\0'));
+    for text in refused {
+        let run = fixture.runner.run(&fixture.job, request(&["report", text])).await;
+        assert_eq!(kind(run), ErrorKind::InvalidInput, "{text:?}");
+    }
+    let args: Vec<&str> = ["report", ""].into_iter().chain(taken).collect();
+    let execution = fixture.finish(&args).await;
+    assert_eq!(execution.outcome(), Some(&JobOutcome::Succeeded), "{execution:?}");
+    let result: Value = fixture.runner.result(&execution).await.unwrap();
+    // The job tells of each argument whether there is a variable of this name.
+    let mut arrived: Vec<&str> = result["variables"].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = args[1..].to_vec();
+    arrived.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(arrived, expected);
 }
 
 async fn payloads_of_any_size_reach_the_job(fixture: Fixture) {

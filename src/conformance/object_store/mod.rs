@@ -3,6 +3,7 @@
 mod conditions;
 mod keys;
 mod listing;
+mod naughty;
 mod reading;
 mod signing;
 mod uploading;
@@ -53,6 +54,7 @@ pub fn cases() -> Vec<Case<Fixture>> {
         reading::cases(),
         keys::cases(),
         listing::cases(),
+        naughty::cases(),
         uploading::cases(),
         signing::cases(),
     ]

@@ -60,7 +60,7 @@ pub(super) fn severity(name: &str) -> Option<usize> {
 impl Filter {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let tokens = tokens(text)?;
-        let mut parser = Parser { tokens: &tokens };
+        let mut parser = Parser { tokens: &tokens, depth: 0 };
         let node = parser.all()?;
         if !parser.tokens.is_empty() {
             return Err(invalid());
@@ -139,8 +139,12 @@ fn quoted(letters: &mut impl Iterator<Item = char>) -> Result<String, Failure> {
     Err(invalid())
 }
 
+/// How deep negations and parentheses may be nested: each level takes stack.
+const MAX_DEPTH: usize = 100;
+
 struct Parser<'a> {
     tokens: &'a [Token],
+    depth: usize,
 }
 
 impl Parser<'_> {
@@ -182,6 +186,13 @@ impl Parser<'_> {
     }
 
     fn one(&mut self) -> Result<Node, Failure> {
+        self.depth += 1;
+        let node = if self.depth > MAX_DEPTH { Err(invalid()) } else { self.term() };
+        self.depth -= 1;
+        node
+    }
+
+    fn term(&mut self) -> Result<Node, Failure> {
         if self.eat_word("NOT") || self.eat(&Token::Minus) {
             return Ok(Node::Not(Box::new(self.one()?)));
         }
@@ -338,5 +349,8 @@ mod tests {
         assert!(Filter::parse(r#"textPayload=~"a.*""#).is_err());
         assert!(Filter::parse(r#"a="b"#).is_err());
         assert!(Filter::parse("(a=b").is_err());
+        for deep in ["(", "-", "NOT "] {
+            assert!(Filter::parse(&deep.repeat(19_000 / deep.len())).is_err());
+        }
     }
 }

@@ -37,7 +37,7 @@ fn matching(jobs: &Path, options: &ListExecutions) -> Result<Vec<Directory>> {
         for path in entries(&of_job)? {
             let directory = Directory::at(path);
             // What is not an execution, or not one yet.
-            if directory.id().is_err() || !directory.exists() {
+            if directory.id().is_err() || !directory.exists()? {
                 continue;
             }
             let claim = directory.claim()?;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +99,14 @@ impl Directory {
         ExecutionId::new(self.path.file_name().unwrap_or_default().to_string_lossy())
     }
 
-    pub(super) fn exists(&self) -> bool {
-        self.path.join("request.json").exists()
+    pub(super) fn exists(&self) -> Result<bool> {
+        let path = self.path.join("request.json");
+        path.try_exists().map_err(|error| self.failed("request.json", error))
+    }
+
+    /// An error of a submission as it must be told: unknown, unless it is sure that nothing is there to be started.
+    pub(super) fn not_submitted(&self, error: Error) -> Error {
+        if matches!(self.exists(), Ok(false)) { error } else { error.into_indeterminate() }
     }
 
     /// Claims the directory: true if it is ours now, false if there was one. The claim is on disk, whole, before it
@@ -178,7 +185,7 @@ impl Directory {
     /// Whether somebody holds the lock: the supervisor, or who judges that it is gone.
     pub(super) fn is_locked(&self) -> Result<bool> {
         let lock = File::open(self.path.join("lock")).map_err(|error| self.failed("lock", error))?;
-        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+        match retry_on_intr(|| flock(&lock, FlockOperation::NonBlockingLockShared)) {
             Ok(()) => Ok(false),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(self.failed("lock", error.into())),
@@ -190,7 +197,7 @@ impl Directory {
         let path = self.path.join("lock");
         let attempt = || {
             let file = File::open(&path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),

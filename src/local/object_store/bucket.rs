@@ -160,6 +160,6 @@ impl Bucket {
 }
 
 fn is_empty(directory: &OwnedFd) -> bool {
-    let Ok(mut entries) = Dir::read_from(directory) else { return false };
+    let Ok(mut entries) = rustix::io::retry_on_intr(|| Dir::read_from(directory)) else { return false };
     entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
 }

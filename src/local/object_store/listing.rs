@@ -211,7 +211,8 @@ impl Walk {
 
     fn read_names(&mut self, frame: &mut Frame) -> io::Result<()> {
         let most = self.max_names;
-        let entries = Dir::read_from(self.enter(&frame.path)?)?;
+        let directory = self.enter(&frame.path)?;
+        let entries = rustix::io::retry_on_intr(|| Dir::read_from(&directory))?;
         let mut names: Vec<Name> = Vec::new();
         let mut full = frame.prefix.clone();
         let mut ceiling = None::<Box<[u8]>>;

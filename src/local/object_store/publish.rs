@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::bucket::Bucket;
 use super::call::Call;
@@ -90,7 +90,7 @@ fn give(bucket: &Bucket, temporary: &Temporary, target: Place<'_>, old: Option<&
     // Locked, so that no sweep takes it while it may have to go back.
     let swapped = match old {
         Some(old) => {
-            flock(old, FlockOperation::NonBlockingLockExclusive).is_ok()
+            retry_on_intr(|| flock(old, FlockOperation::NonBlockingLockExclusive)).is_ok()
                 && possible(bucket.operations.exchange(temporary.place(), target))?
         }
         None => false,

@@ -16,6 +16,8 @@ pub(super) const PROVIDER: &str = "local";
 /// The footer: the CRC32C of the record, its length, and this.
 const MAGIC: &[u8; 8] = b"anycobj1";
 const FOOTER_BYTES: usize = 16;
+/// More than the record of the longest key, headers and metadata takes; what says that it is longer is damaged.
+const MAX_TRAILER_BYTES: usize = 16 << 20;
 /// How much is read from the end at first: nearly every record fits.
 const TAIL_BYTES: u64 = 4096;
 
@@ -185,7 +187,7 @@ fn trailer_length(tail: &[u8], size: u64) -> Result<usize, Unreadable> {
     let Some((_, footer)) = tail.split_last_chunk::<FOOTER_BYTES>() else { return Err(damaged) };
     let [_, _, _, _, a, b, c, d, magic @ ..] = footer;
     let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize + FOOTER_BYTES;
-    if magic == MAGIC && length as u64 <= size { Ok(length) } else { Err(damaged) }
+    if magic == MAGIC && length <= MAX_TRAILER_BYTES && length as u64 <= size { Ok(length) } else { Err(damaged) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Dir, FlockOperation, OFlags, flock};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::bucket::Bucket;
 use super::record::Record;
@@ -31,9 +32,7 @@ impl Temporary {
             let file = bucket.operations.create(place, FILE_MODE)?;
             let this = Self { bucket: Arc::clone(bucket), file, name, there: AtomicBool::new(true) };
             // A sweep may have come between the two calls.
-            if flock(&this.file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && rustix::fs::fstat(&this.file)?.st_nlink > 0
-            {
+            if try_lock(&this.file)? && rustix::fs::fstat(&this.file)?.st_nlink > 0 {
                 return Ok(this);
             }
         }
@@ -69,11 +68,20 @@ impl Drop for Temporary {
     }
 }
 
+/// Locks the file unless somebody else has.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes what was left unfinished so long ago, unless a living process holds it.
 pub(super) fn sweep(bucket: &Bucket, older_than: Duration) -> io::Result<u64> {
     let now = SystemTime::now();
     let mut removed = 0;
-    for entry in Dir::read_from(&bucket.unfinished)? {
+    for entry in retry_on_intr(|| Dir::read_from(&bucket.unfinished))? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         if matches!(name, "." | "..") {
@@ -86,7 +94,7 @@ pub(super) fn sweep(bucket: &Bucket, older_than: Duration) -> io::Result<u64> {
         };
         let meta = file.metadata()?;
         let age = meta.modified().ok().and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
-        if !meta.is_file() || age < older_than || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !meta.is_file() || age < older_than || !try_lock(&file)? {
             continue;
         }
         match bucket.operations.remove_file(Place { directory: bucket.unfinished.as_fd(), name }) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use zeroize::Zeroizing;
 
 use crate::local::error::failed;
@@ -44,7 +44,7 @@ impl Directory {
     /// Opens the directory if it is there.
     pub(super) fn open(home: &Home, operation: &'static str) -> Result<Option<Self>> {
         let path = home.root.join(NAME);
-        match rustix::fs::open(&path, DIRECTORY, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::open(&path, DIRECTORY, Mode::empty())) {
             Ok(fd) => {
                 let directory = Self { fd, path, operations: Arc::clone(&home.operations), operation };
                 directory.check_owner()?;
@@ -96,7 +96,7 @@ impl Directory {
     /// The bytes of a record. They never change in place, so a reader needs no lock.
     pub(super) fn read(&self, name: &SecretName) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.fd, name.as_str(), flags, Mode::empty()) {
+        let file = match retry_on_intr(|| rustix::fs::openat(&self.fd, name.as_str(), flags, Mode::empty())) {
             Ok(fd) => std::fs::File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.error(name, error.into())),
@@ -115,7 +115,7 @@ impl Directory {
 
     /// The names that have a record, in byte order.
     pub(super) fn names(&self, prefix: &str) -> Result<Vec<SecretName>> {
-        let listed = rustix::fs::Dir::read_from(&self.fd).and_then(|entries| {
+        let listed = retry_on_intr(|| rustix::fs::Dir::read_from(&self.fd)).and_then(|entries| {
             let mut names = Vec::new();
             for entry in entries {
                 let entry = entry?;
