@@ -1,20 +1,21 @@
 //! What all services share: credentials, region, HTTP client, endpoints and the retry budget, made on first use.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::checksum_config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use tokio::sync::OnceCell;
 
+use super::credentials::{Chain, Remembering};
+use crate::http::is_safe_address;
 use crate::retry::Retrier;
 use crate::{Config, Error, ErrorKind, Result};
 
@@ -41,6 +42,7 @@ pub(crate) struct Endpoints {
     pub(crate) ecs: Option<String>,
     pub(crate) sts: Option<String>,
     pub(crate) logs: Option<String>,
+    pub(crate) ec2: Option<String>,
 }
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ impl Connection {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let aws = &config.aws;
         let endpoint = |variable: &str, url: &Option<String>| match url {
-            Some(url) if !config.allow_http && !is_safe(url) => {
+            Some(url) if !config.allow_http && !is_safe_address(url) => {
                 let message = format!(
                     "{variable} is plain HTTP to another host: credentials would be readable on the way; use https, \
                      or set ANYCLOUD_ALLOW_HTTP=true"
@@ -73,6 +75,7 @@ impl Connection {
             ecs: endpoint("AWS_ENDPOINT_URL_ECS", &aws.ecs_endpoint)?,
             sts: endpoint("AWS_ENDPOINT_URL_STS", &aws.sts_endpoint)?,
             logs: endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &aws.logs_endpoint)?,
+            ec2: endpoint("AWS_ENDPOINT_URL_EC2", &aws.ec2_endpoint)?,
         };
         Ok(Self {
             region: aws.region.clone(),
@@ -109,10 +112,7 @@ impl Connection {
                     return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
                 }
                 tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
-                let Some(inner) = sdk.credentials_provider() else { return Ok(sdk) };
-                let remembering = Remembering { inner, expiry: Arc::clone(&self.expiry) };
-                let provider = SharedCredentialsProvider::new(remembering);
-                Ok(sdk.into_builder().credentials_provider(provider).build())
+                Ok(sdk)
             })
             .await
     }
@@ -122,31 +122,24 @@ impl Connection {
         *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn loader(&self) -> aws_config::ConfigLoader {
-        // Attempts and calls are timed by the retry policy, which knows how large a body is; bodies of answers are
-        // timed chunk by chunk where they are read. The SDK's own watch over streams ends slow uploads:
-        // https://github.com/awslabs/aws-sdk-rust/issues/1146
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            // Checksums are asked for call by call: by default the SDK adds its own, which breaks signed URLs:
-            // https://github.com/awslabs/aws-sdk-rust/issues/1240
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if let Some(region) = &self.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
+    fn loader(&self) -> ConfigLoader {
+        let loader = settings(self.region.as_deref());
         #[cfg(test)]
-        {
-            if let Some(credentials) = &self.seams.credentials {
-                loader = loader.credentials_provider(credentials.clone());
-            }
-            if let Some(http) = &self.seams.http {
-                loader = loader.http_client(http.clone());
-            }
+        let loader = match &self.seams.http {
+            Some(http) => loader.http_client(http.clone()),
+            None => loader,
+        };
+        let remembering = Remembering { inner: self.credentials(), expiry: Arc::clone(&self.expiry) };
+        loader.credentials_provider(remembering)
+    }
+
+    fn credentials(&self) -> SharedCredentialsProvider {
+        #[cfg(test)]
+        if let Some(credentials) = &self.seams.credentials {
+            return SharedCredentialsProvider::new(credentials.clone());
         }
-        loader
+        let region = self.region.clone();
+        SharedCredentialsProvider::new(Chain::new(move || settings(region.as_deref())))
     }
 
     /// With these credentials in place of the default chain's.
@@ -173,38 +166,28 @@ impl Connection {
     }
 }
 
+fn settings(region: Option<&str>) -> ConfigLoader {
+    // Attempts and calls are timed by the retry policy, which knows how large a body is; bodies of answers are timed
+    // chunk by chunk where they are read. The SDK's own watch over streams ends slow uploads:
+    // https://github.com/awslabs/aws-sdk-rust/issues/1146
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        // Checksums are asked for call by call: by default the SDK adds its own, which breaks signed URLs:
+        // https://github.com/awslabs/aws-sdk-rust/issues/1240
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    match region {
+        Some(region) => loader.region(Region::new(region.to_owned())),
+        None => loader,
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("region", &self.region).field("endpoints", &self.endpoints).finish()
     }
-}
-
-/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
-#[derive(Debug)]
-struct Remembering {
-    inner: SharedCredentialsProvider,
-    expiry: Arc<Mutex<Option<SystemTime>>>,
-}
-
-impl ProvideCredentials for Remembering {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.inner.provide_credentials().await?;
-            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
-            Ok(credentials)
-        })
-    }
-}
-
-/// Whether what goes to this address cannot be read on the way.
-fn is_safe(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    uri.scheme_str() == Some("https") || here
 }
 
 #[cfg(test)]

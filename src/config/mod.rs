@@ -62,6 +62,8 @@ pub struct AwsConfig {
     pub sts_endpoint: Option<String>,
     /// Another endpoint for CloudWatch Logs.
     pub logs_endpoint: Option<String>,
+    /// Another endpoint for EC2, which is asked for the default VPC only.
+    pub ec2_endpoint: Option<String>,
     /// The ECS cluster, by name or ARN.
     pub ecs_cluster: Option<String>,
     /// The ECS service whose network configuration tasks take over.

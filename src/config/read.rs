@@ -152,6 +152,7 @@ fn aws(reader: &mut Reader<'_>, provider: Option<Provider>) -> AwsConfig {
         ecs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL"]),
         sts_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]),
         logs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL"]),
+        ec2_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         ecs_cluster: reader.text("ECS_CLUSTER"),
         ecs_service: reader.text("ECS_SERVICE"),
         subnets: reader.list("ECS_SUBNETS"),

@@ -34,7 +34,6 @@ pub(super) async fn backends() -> Vec<Backend> {
         ]
         .into(),
         task_environment: variables(&exchange).map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        cancel_grace: Duration::from_secs(3),
         ..EmulatorConfig::default()
     })
     .expect("the emulator starts");
