@@ -1,4 +1,6 @@
-//! The parts that need no network, with their allocations: `cargo bench --bench parts --features csv,parquet`.
+//! The parts that need no network, with their allocations: `cargo bench --bench parts --features csv`.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that fails is none")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
