@@ -111,7 +111,8 @@ impl Retrier {
         let mut maybe_applied = false;
         for number in 1.. {
             let until = deadline.min(after(self.policy.attempt_timeout));
-            let error = match timeout_at(until, attempt(number)).await {
+            // On the heap: a request of the AWS SDK takes 12 KB, which every layer above would move.
+            let error = match timeout_at(until, Box::pin(attempt(number))).await {
                 Ok(Ok(value)) => {
                     self.earn();
                     return Ok(value);

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
@@ -12,12 +11,14 @@ use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvi
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_types::checksum_config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use tokio::sync::OnceCell;
 
+use super::credentials::{Chain, Remembering};
 use crate::http::is_safe_address;
 use crate::retry::Retrier;
 use crate::{Config, Error, ErrorKind, Result};
@@ -128,10 +129,7 @@ impl Connection {
                     return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
                 }
                 tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
-                let Some(inner) = sdk.credentials_provider() else { return Ok(sdk) };
-                let remembering = Remembering { inner, expiry: Arc::clone(&self.expiry) };
-                let provider = SharedCredentialsProvider::new(remembering);
-                Ok(sdk.into_builder().credentials_provider(provider).build())
+                Ok(sdk)
             })
             .await
     }
@@ -141,42 +139,35 @@ impl Connection {
         *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn loader(&self) -> aws_config::ConfigLoader {
-        // Attempts and calls are timed by the retry policy, which knows how large a body is; bodies of answers are
-        // timed chunk by chunk where they are read. The SDK's own watch over streams ends slow uploads:
-        // https://github.com/awslabs/aws-sdk-rust/issues/1146
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            // Checksums are asked for call by call: by default the SDK adds its own, which breaks signed URLs:
-            // https://github.com/awslabs/aws-sdk-rust/issues/1240
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if let Some(region) = &self.region {
-            loader = loader.region(Region::new(region.clone()));
+    fn loader(&self) -> ConfigLoader {
+        let mut loader = settings(self.region.as_deref());
+        if self.region.is_none() && self.endpoints.are_emulators() {
+            let profile = RegionProviderChain::first_try(ProfileFileRegionProvider::new());
+            loader = loader.region(profile.or_else(Region::new(EMULATED_REGION)));
+        }
+        #[cfg(test)]
+        let loader = match &self.seams.http {
+            Some(http) => loader.http_client(http.clone()),
+            None => loader,
+        };
+        let remembering = Remembering { inner: self.credentials(), expiry: Arc::clone(&self.expiry) };
+        loader.credentials_provider(remembering)
+    }
+
+    fn credentials(&self) -> SharedCredentialsProvider {
+        #[cfg(test)]
+        if let Some(credentials) = &self.seams.credentials {
+            return SharedCredentialsProvider::new(credentials.clone());
         }
         if self.endpoints.are_emulators() {
             // Neither the instance's nor the container's metadata service is asked: what it gives is not for others.
             let keys = EnvironmentVariableCredentialsProvider::new();
             let profile = ProfileFileCredentialsProvider::builder().build();
             let chain = CredentialsProviderChain::first_try("Environment", keys).or_else("Profile", profile);
-            loader = loader.credentials_provider(chain);
-            if self.region.is_none() {
-                let profile = RegionProviderChain::first_try(ProfileFileRegionProvider::new());
-                loader = loader.region(profile.or_else(Region::new(EMULATED_REGION)));
-            }
+            return SharedCredentialsProvider::new(chain);
         }
-        #[cfg(test)]
-        {
-            if let Some(credentials) = &self.seams.credentials {
-                loader = loader.credentials_provider(credentials.clone());
-            }
-            if let Some(http) = &self.seams.http {
-                loader = loader.http_client(http.clone());
-            }
-        }
-        loader
+        let region = self.region.clone();
+        SharedCredentialsProvider::new(Chain::new(move || settings(region.as_deref())))
     }
 
     /// With these credentials in place of the default chain's.
@@ -203,29 +194,27 @@ impl Connection {
     }
 }
 
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("region", &self.region).field("endpoints", &self.endpoints).finish()
+fn settings(region: Option<&str>) -> ConfigLoader {
+    // Attempts and calls are timed by the retry policy, which knows how large a body is; bodies of answers are timed
+    // chunk by chunk where they are read. The SDK's own watch over streams ends slow uploads:
+    // https://github.com/awslabs/aws-sdk-rust/issues/1146
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        // Checksums are asked for call by call: by default the SDK adds its own, which breaks signed URLs:
+        // https://github.com/awslabs/aws-sdk-rust/issues/1240
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    match region {
+        Some(region) => loader.region(Region::new(region.to_owned())),
+        None => loader,
     }
 }
 
-/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
-#[derive(Debug)]
-struct Remembering {
-    inner: SharedCredentialsProvider,
-    expiry: Arc<Mutex<Option<SystemTime>>>,
-}
-
-impl ProvideCredentials for Remembering {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.inner.provide_credentials().await?;
-            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
-            Ok(credentials)
-        })
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("region", &self.region).field("endpoints", &self.endpoints).finish()
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod account;
 mod connection;
+mod credentials;
 mod error;
 mod job_runner;
 mod object_store;
+mod plain_http;
 #[cfg(test)]
 mod scripted;
 mod secret_store;

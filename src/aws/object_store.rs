@@ -14,6 +14,7 @@ mod list;
 mod localstack;
 mod meta;
 mod multipart;
+mod page;
 mod put;
 mod sign;
 mod stale;

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 
 use super::Failure;
 
@@ -57,8 +56,11 @@ impl Body for RequestBody {
 /// The body of an answer as it arrives.
 pub(crate) struct AnswerBody {
     announced: Option<u64>,
-    chunks: BoxStream<'static, Result<Bytes, Failure>>,
+    body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
+    ended: bool,
 }
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl AnswerBody {
     pub(super) fn new<B>(body: B) -> Self
@@ -67,20 +69,7 @@ impl AnswerBody {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let announced = body.size_hint().exact();
-        let chunks = stream::unfold(Some(Box::pin(body)), |body| async {
-            let mut body = body?;
-            loop {
-                return match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await? {
-                    Ok(frame) => match frame.into_data() {
-                        Ok(data) => Some((Ok(data), Some(body))),
-                        // Trailers.
-                        Err(_) => continue,
-                    },
-                    Err(error) => Some((Err(Failure::lost("the connection broke within the answer", error)), None)),
-                };
-            }
-        });
-        Self { announced, chunks: chunks.boxed() }
+        Self { announced, body: Box::pin(body.map_err(Into::into)), ended: false }
     }
 
     /// The length by `Content-Length`.
@@ -88,9 +77,24 @@ impl AnswerBody {
         self.announced
     }
 
-    /// The next bytes; `None` at the end.
+    /// The next bytes; `None` at the end, and after an error.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-        self.chunks.next().await
+        while !self.ended {
+            match std::future::poll_fn(|cx| self.body.as_mut().poll_frame(cx)).await {
+                None => self.ended = true,
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Some(Err(Failure::lost("the connection broke within the answer", error)));
+                }
+                Some(Ok(frame)) => {
+                    // Otherwise trailers.
+                    if let Ok(data) = frame.into_data() {
+                        return Some(Ok(data));
+                    }
+                }
+            }
+        }
+        None
     }
 
     pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Failure> {

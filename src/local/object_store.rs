@@ -194,8 +194,7 @@ fn put(call: &Call, bucket: &Arc<Bucket>, body: &Bytes, options: &PutOptions) ->
     let record = Record::new(&call.key, body.len() as u64, crc32c, options);
     let unwritten = |source| call.io("the object could not be written", source);
     let temporary = Temporary::create(bucket).map_err(unwritten)?;
-    bucket.operations.write_at(&temporary.file, body, 0).map_err(unwritten)?;
-    temporary.complete(&record).map_err(unwritten)?;
+    temporary.fill(body, &record).map_err(unwritten)?;
     publish::publish(call, &temporary, &record, &options.mode)
 }
 

@@ -8,6 +8,8 @@ mod contract;
 mod ext;
 mod metadata;
 mod options;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod pages;
 mod upload;
 mod uri;
 mod version;
@@ -31,4 +33,6 @@ pub(crate) use body::Placeable;
 pub(crate) use metadata::RESERVED_METADATA_PREFIX;
 #[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
 pub(crate) use metadata::WRITE_ID_METADATA;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+pub(crate) use pages::{Pages, entries};
 pub(crate) use upload::Meter;

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,14 +13,14 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
-    provider: String,
+    provider: Cow<'static, str>,
     token: String,
 }
 
 impl Version {
     /// A version as a provider knows it.
     #[must_use]
-    pub fn new(provider: impl Into<String>, token: impl Into<String>) -> Self {
+    pub fn new(provider: impl Into<Cow<'static, str>>, token: impl Into<String>) -> Self {
         Self { provider: provider.into(), token: token.into() }
     }
 
@@ -53,7 +54,9 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once(':') {
-            Some((provider, token)) if !provider.is_empty() && !token.is_empty() => Ok(Self::new(provider, token)),
+            Some((provider, token)) if !provider.is_empty() && !token.is_empty() => {
+                Ok(Self::new(provider.to_owned(), token))
+            }
             _ => Err(Error::new(ErrorKind::InvalidInput, "version", text, "a version reads `provider:token`")),
         }
     }

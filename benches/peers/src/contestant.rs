@@ -36,6 +36,7 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         endpoint: text("endpoint"),
         directory: PathBuf::from(text("directory")),
         tuned: [" tuned", " fsync"].iter().any(|form| text("peer").ends_with(form)),
+        alike: text("peer").ends_with(" alike"),
         parallel: usize::try_from(number("parallel"))?,
     };
     let files = PathBuf::from(text("files"));

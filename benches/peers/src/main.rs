@@ -22,6 +22,15 @@ cargo run --release -p anycloud-peers -- run [options]
   --mib N          the size of large objects; default 256
   --output FILE    where the Markdown goes; default benches/peers/RESULTS.md, `-` for nowhere";
 
+/// A CRC32C as both clouds write it.
+pub fn base64(crc: u32) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u64::from(crc) << 4;
+    let mut text: String = (0..6).rev().map(|place| DIGITS[(bits >> (6 * place)) as usize & 63] as char).collect();
+    text.push_str("==");
+    text
+}
+
 fn main() -> Result<(), Failure> {
     let mut words = std::env::args().skip(1);
     let command = words.next().unwrap_or_default();

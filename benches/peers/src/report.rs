@@ -175,7 +175,9 @@ Made by `cargo run --release -p anycloud-peers -- run`: {rounds} rounds, large o
 - `hyper` and the tuned SDK drop the bytes of a range as they come, where the others hold them to hand them over in
   order: theirs is the wire's limit, not a stream's.
 - *tuned*: ranges or parts of 8 MiB, 8 at once on loopback and 32 at once on the shaped network; on S3 with checksums
-  only when required and unsigned payload where the peer can. The others are as their documentation shows them.
+  only when required and unsigned payload where the peer can. *alike*: set up to do what this crate does, with the
+  same checksums and no retries of its own. The others are as their documentation shows them. A form is left out of
+  a row where it does nothing else than the peer's defaults.
   `hyper` signs and checks nothing: the limit.
 
 | peer | version | integrity of what it moves |

@@ -76,7 +76,9 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         let peers: Vec<_> = PEERS
             .iter()
             .filter(|peer| {
-                peer.provider.contains(&row.provider) && (peer.name == "anycloud" || chosen(peer.name, &peers))
+                peer.provider.contains(&row.provider)
+                    && row.tells(peer.name)
+                    && (peer.name == "anycloud" || chosen(peer.name, &peers))
             })
             .collect();
         let store = if row.shaped { &shaped } else { &plain };
@@ -150,7 +152,7 @@ async fn once(row: &Row, peer: &str, store: &Store, files: &Path, size: u64) -> 
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(40), output).await??;
+    let output = tokio::time::timeout(std::time::Duration::from_secs(90), output).await??;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         let error = errors.lines().last().unwrap_or_default().trim_start_matches("Error: ").trim_matches('"');

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::aws::connection::Connection;
 use crate::aws::error::{self, Call, Effect};
+use crate::aws::plain_http;
 use crate::object_store::{ObjectCapabilities, Scheme};
 use crate::{Config, Error, ErrorKind, ObjectKey, ObjectUri, Result};
 
@@ -73,9 +74,13 @@ impl Bucket {
     pub(super) async fn client(&self) -> Result<&Client> {
         self.client
             .get_or_try_init(|| async {
-                let mut builder = aws_sdk_s3::config::Builder::from(self.connection.sdk_config().await?);
+                let sdk = self.connection.sdk_config().await?;
+                let mut builder = aws_sdk_s3::config::Builder::from(sdk);
                 if let Some(endpoint) = &self.connection.endpoints().s3 {
                     builder = builder.endpoint_url(endpoint).force_path_style(true);
+                    if endpoint.starts_with("http://") && sdk.http_client().is_none() {
+                        builder = builder.http_client(plain_http::client());
+                    }
                 }
                 Ok(Client::from_conf(builder.build()))
             })

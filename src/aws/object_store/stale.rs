@@ -36,7 +36,7 @@ impl Bucket {
                 })
                 .await?;
             let encoded = page.encoding_type().is_some();
-            let decode = |text: &str| super::list::decode(text, encoded, &subject);
+            let decode = |text: &str| super::list::decode(text.to_owned(), encoded, &subject);
             let mut stale = Vec::new();
             for upload in page.uploads() {
                 let old = upload.initiated().is_some_and(|at| time(at) <= before);

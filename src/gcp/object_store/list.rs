@@ -1,8 +1,7 @@
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::BoxStream;
 use http::Method;
 use serde::Deserialize;
 
@@ -11,7 +10,7 @@ use super::resource::{moment, number};
 use super::temporaries;
 use super::version::version;
 use crate::gcp::error::Call;
-use crate::object_store::{ListEntry, ListOptions, ObjectSummary};
+use crate::object_store::{self, ListEntry, ListOptions, ObjectSummary, Pages};
 use crate::retry::Safety;
 use crate::{ErrorKind, ObjectKey, Result};
 
@@ -44,34 +43,21 @@ struct Item<'a> {
 struct Listing {
     bucket: Arc<Bucket>,
     options: ListOptions,
-    ready: VecDeque<ListEntry>,
     token: Option<String>,
-    last: Option<String>,
+    /// The last prefix that came.
+    rolled: Option<String>,
     ended: bool,
 }
 
 pub(super) fn entries(bucket: Arc<Bucket>, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
-    let listing = Listing { bucket, options, ready: VecDeque::new(), token: None, last: None, ended: false };
-    stream::unfold(listing, |mut listing| async {
-        loop {
-            if let Some(entry) = listing.ready.pop_front() {
-                return Some((Ok(entry), listing));
-            }
-            if listing.ended {
-                return None;
-            }
-            if let Err(error) = listing.turn().await {
-                listing.ended = true;
-                return Some((Err(error), listing));
-            }
-        }
-    })
-    .boxed()
+    object_store::entries(Listing { bucket, options, token: None, rolled: None, ended: false })
 }
 
-impl Listing {
-    /// Fetches the next page.
-    async fn turn(&mut self) -> Result<()> {
+impl Pages for Listing {
+    async fn turn(&mut self) -> Result<Option<Vec<ListEntry>>> {
+        if self.ended {
+            return Ok(None);
+        }
         let subject = format!("gs://{}/{}", self.bucket.name, self.options.prefix);
         let call = reading(OPERATION, &subject, PERMISSION);
         let start = self.options.start_after.as_deref().unwrap_or_default();
@@ -82,21 +68,22 @@ impl Listing {
         if let Some(token) = &self.token {
             url.push_str(&format!("&pageToken={}", encode(token)));
         }
-        let (entries, next) = self.page(call, url).await?;
-        for entry in entries {
-            if self.is_wanted(&entry, call).await? {
-                self.last = Some(entry.name().to_owned());
-                self.ready.push_back(entry);
-            }
+        let (mut entries, next) = self.page(call, url).await?;
+        self.leave_out(&mut entries, start, call).await?;
+        entries.retain(|entry| !matches!(entry, ListEntry::Prefix(name) if self.rolled.as_ref() == Some(name)));
+        if let Some(ListEntry::Prefix(name)) = entries.last() {
+            self.rolled = Some(name.clone());
         }
         if next.is_some() && next == self.token {
             return Err(call.error(ErrorKind::Internal, "the service gave the same page token twice"));
         }
         self.ended = next.is_none();
         self.token = next;
-        Ok(())
+        Ok(Some(entries))
     }
+}
 
+impl Listing {
     fn url(&self, prefix: &str, delimiter: Option<&str>, start: &str) -> String {
         let mut url =
             format!("{}?fields=items(name,size,generation,updated),prefixes,nextPageToken", self.bucket.objects_url());
@@ -141,31 +128,37 @@ impl Listing {
         Ok((entries, page.next_page_token.filter(|token| !token.is_empty())))
     }
 
-    /// Leaves out the start itself, which `startOffset` includes, prefixes that have come already, and the temporary
-    /// objects of uploads.
-    async fn is_wanted(&self, entry: &ListEntry, call: Call<'_>) -> Result<bool> {
-        if matches!(entry, ListEntry::Prefix(name) if self.last.as_ref() == Some(name)) {
-            return Ok(false);
-        }
-        if entry.name().starts_with(temporaries::PREFIX) {
-            return Ok(false);
-        }
-        let start = self.options.start_after.as_deref().unwrap_or_default();
-        match entry {
-            ListEntry::Object(object) => Ok(object.key.as_str() > start),
-            // There may be nothing below it but the start itself, or temporary objects.
-            ListEntry::Prefix(prefix) if start.starts_with(prefix) || temporaries::PREFIX.starts_with(prefix) => {
-                let below = format!("{}&maxResults=2", self.url(prefix, None, start));
-                let (below, _) = self.page(call, below).await?;
-                match below.iter().find(|entry| entry.name() > start) {
-                    Some(entry) if entry.name().starts_with(temporaries::PREFIX) => {
-                        let behind = format!("{}&maxResults=1", self.url(prefix, None, temporaries::BEHIND));
-                        Ok(!self.page(call, behind).await?.0.is_empty())
-                    }
-                    first => Ok(first.is_some()),
-                }
+    /// Leaves out what is not after the start, which `startOffset` includes, and the temporary objects of uploads.
+    async fn leave_out(&self, entries: &mut Vec<ListEntry>, start: &str, call: Call<'_>) -> Result<()> {
+        let mut empty = Vec::new();
+        for entry in entries.iter() {
+            if let ListEntry::Prefix(prefix) = entry
+                && self.has_nothing_below(prefix, start, call).await?
+            {
+                empty.push(prefix.clone());
             }
-            ListEntry::Prefix(_) => Ok(true),
+        }
+        entries.retain(|entry| match entry {
+            _ if entry.name().starts_with(temporaries::PREFIX) => false,
+            ListEntry::Object(object) => object.key.as_str() > start,
+            ListEntry::Prefix(prefix) => !empty.contains(prefix),
+        });
+        Ok(())
+    }
+
+    /// Whether there is nothing below the prefix but the start itself, or temporary objects.
+    async fn has_nothing_below(&self, prefix: &str, start: &str, call: Call<'_>) -> Result<bool> {
+        if !start.starts_with(prefix) && !temporaries::PREFIX.starts_with(prefix) {
+            return Ok(false);
+        }
+        let below = format!("{}&maxResults=2", self.url(prefix, None, start));
+        let (below, _) = self.page(call, below).await?;
+        match below.iter().find(|entry| entry.name() > start) {
+            Some(entry) if entry.name().starts_with(temporaries::PREFIX) => {
+                let behind = format!("{}&maxResults=1", self.url(prefix, None, temporaries::BEHIND));
+                Ok(self.page(call, behind).await?.0.is_empty())
+            }
+            first => Ok(first.is_none()),
         }
     }
 }

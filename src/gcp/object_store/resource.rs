@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
 use std::time::SystemTime;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::version::version;
@@ -113,8 +117,21 @@ pub(super) fn moment(text: &str) -> Option<SystemTime> {
 pub(super) fn number<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: Deserializer<'de>,
-    T: std::str::FromStr,
+    T: FromStr,
 {
-    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-    text.parse().map_err(|_| serde::de::Error::custom("a number in quotes was expected"))
+    deserializer.deserialize_str(Quoted(PhantomData))
+}
+
+struct Quoted<T>(PhantomData<T>);
+
+impl<T: FromStr> Visitor<'_> for Quoted<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number in quotes")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<T, E> {
+        text.parse().map_err(|_| E::custom("a number in quotes was expected"))
+    }
 }

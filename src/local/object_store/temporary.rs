@@ -15,6 +15,9 @@ use super::record::Record;
 use crate::local::file_operations::{FILE_MODE, Place, open_beneath};
 use crate::random;
 
+/// Up to here copying the bytes costs less than another call to the system.
+const SMALL_BYTES: usize = 64 << 10;
+
 /// A file among the unfinished, locked as long as this lives, and removed when it is dropped unpublished.
 #[derive(Debug)]
 pub(super) struct Temporary {
@@ -40,6 +43,17 @@ impl Temporary {
 
     pub(super) fn place(&self) -> Place<'_> {
         Place { directory: self.bucket.unfinished.as_fd(), name: &self.name }
+    }
+
+    /// Writes the bytes and the record after them, and makes both durable.
+    pub(super) fn fill(&self, body: &[u8], record: &Record) -> io::Result<()> {
+        if body.len() > SMALL_BYTES {
+            self.bucket.operations.write_at(&self.file, body, 0)?;
+            return self.complete(record);
+        }
+        let whole = [body, &record.trailer()?].concat();
+        self.bucket.operations.write_at(&self.file, &whole, 0)?;
+        self.bucket.operations.sync_file(&self.file)
     }
 
     /// Adds the record after the bytes and makes both durable.

@@ -2,11 +2,13 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -17,6 +19,7 @@ use crate::Failure;
 pub struct AwsSdk {
     client: Client,
     tuned: bool,
+    alike: bool,
     parallel: usize,
 }
 
@@ -27,7 +30,14 @@ pub fn config(place: &Place) -> Builder {
         .endpoint_url(&place.endpoint)
         .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "bench"))
         .force_path_style(true);
-    if place.tuned {
+    let config = if place.alike {
+        config
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+    } else {
+        config
+    };
+    if place.tuned || place.alike {
         config
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -38,7 +48,8 @@ pub fn config(place: &Place) -> Builder {
 
 impl AwsSdk {
     pub fn new(place: &Place) -> Self {
-        Self { client: Client::from_conf(config(place).build()), tuned: place.tuned, parallel: place.parallel }
+        let client = Client::from_conf(config(place).build());
+        Self { client, tuned: place.tuned, alike: place.alike, parallel: place.parallel }
     }
 
     async fn part(&self, key: &str, upload: &str, number: i32, data: Bytes) -> Result<CompletedPart, Failure> {
@@ -77,7 +88,17 @@ impl Peer for AwsSdk {
                 .try_fold(0, |all, bytes| async move { Ok(all + bytes) })
                 .await;
         }
-        drain(self.client.get_object().bucket(BUCKET).key(key).send().await?.body).await
+        let get = self.client.get_object().bucket(BUCKET).key(key);
+        if self.alike {
+            // What comes is summed by this crate too; asked for so, the SDK does not sum it itself.
+            let get = get.customize().mutate_request(|request| {
+                request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
+            });
+            let body = get.send().await?.body.collect().await?.into_bytes();
+            std::hint::black_box(crc32c::crc32c(&body));
+            return Ok(body.len() as u64);
+        }
+        drain(get.send().await?.body).await
     }
 
     async fn read_whole(&self, key: &str) -> Result<u64, Failure> {
@@ -86,8 +107,15 @@ impl Peer for AwsSdk {
     }
 
     async fn write(&self, key: &str, data: Bytes) -> Result<(), Failure> {
-        let put = self.client.put_object().bucket(BUCKET).key(key).body(ByteStream::from(data)).customize();
-        let put = if self.tuned { put.disable_payload_signing() } else { put };
+        let put = self.client.put_object().bucket(BUCKET).key(key);
+        let put = if self.alike {
+            let crc = crate::base64(crc32c::crc32c(&data));
+            put.checksum_crc32_c(crc).metadata("write-id", "00000000-0000-4000-8000-000000000000")
+        } else {
+            put
+        };
+        let put = put.body(ByteStream::from(data)).customize();
+        let put = if self.tuned || self.alike { put.disable_payload_signing() } else { put };
         put.send().await?;
         Ok(())
     }
@@ -113,12 +141,15 @@ impl Peer for AwsSdk {
     }
 
     async fn head(&self, key: &str) -> Result<u64, Failure> {
-        let head = self.client.head_object().bucket(BUCKET).key(key).send().await?;
+        let mode = self.alike.then_some(ChecksumMode::Enabled);
+        let head = self.client.head_object().bucket(BUCKET).key(key).set_checksum_mode(mode).send().await?;
         Ok(head.content_length().unwrap_or(0).cast_unsigned())
     }
 
     async fn list(&self, prefix: &str) -> Result<u64, Failure> {
-        let mut pages = self.client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
+        let list = self.client.list_objects_v2().bucket(BUCKET).prefix(prefix);
+        let list = list.set_encoding_type(self.alike.then_some(EncodingType::Url));
+        let mut pages = list.into_paginator().send();
         let mut count = 0;
         while let Some(page) = pages.try_next().await? {
             count += page.contents().len() as u64;

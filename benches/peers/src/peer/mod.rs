@@ -37,6 +37,8 @@ pub struct Place {
     pub directory: PathBuf,
     /// Whether the peer is set up with the best settings that it has rather than with its defaults.
     pub tuned: bool,
+    /// Whether the peer is set up to do what this crate does: the same checksums, no retries of its own.
+    pub alike: bool,
     /// How many ranges or parts the tuned form has under way.
     pub parallel: usize,
 }
@@ -109,6 +111,7 @@ pub const PEERS: &[Named] = &[
         integrity: "CRC32 up, CRC down where S3 tells one; SHA-256 signature",
     },
     Named { name: "aws-sdk-s3 tuned", provider: &[S3], integrity: "none (checksums when required, unsigned payload)" },
+    Named { name: "aws-sdk-s3 alike", provider: &[S3], integrity: "as this crate: CRC32C both ways, unsigned payload" },
     Named { name: "transfer-manager", provider: &[S3], integrity: "CRC up; per-range down" },
     Named { name: "object_store", provider: &[S3, Gcs, Local], integrity: "none; SHA-256 signature on S3" },
     Named { name: "object_store tuned", provider: &[S3, Gcs], integrity: "none (unsigned payload)" },
@@ -119,7 +122,7 @@ pub const PEERS: &[Named] = &[
 ];
 
 pub async fn connect(name: &str, place: Place) -> Result<Box<dyn Peer>, Failure> {
-    Ok(match name.trim_end_matches(" tuned").trim_end_matches(" fsync") {
+    Ok(match name.trim_end_matches(" tuned").trim_end_matches(" fsync").trim_end_matches(" alike") {
         "anycloud" => Box::new(anycloud::Anycloud::new(&place)?),
         "hyper" => Box::new(bare::Bare::new(&place)),
         "aws-sdk-s3" => Box::new(aws_sdk::AwsSdk::new(&place)),

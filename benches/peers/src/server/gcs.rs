@@ -153,7 +153,8 @@ fn related(call: &Call) -> Option<(serde_json::Value, Received)> {
     let first = find(0, "\r\n\r\n")? + 4;
     let second = find(first, &format!("--{boundary}"))?;
     let payload = find(second, "\r\n\r\n")? + 4;
-    let end = find(payload, &format!("\r\n--{boundary}--"))?;
+    // Checksums may follow as a third part.
+    let end = find(payload, &format!("\r\n--{boundary}"))?;
     let attributes = serde_json::from_slice(&body[first..second]).unwrap_or_default();
     let data: Bytes = body.slice(payload..end);
     let received = Received { size: data.len() as u64, crc: crc32c::crc32c(&data), data, related: None };
@@ -187,7 +188,7 @@ fn resource(full: &str, object: &Object) -> Answer {
         "contentType": "application/octet-stream",
         "storageClass": "STANDARD",
         "size": object.size.to_string(),
-        "crc32c": s3::base64(object.crc),
+        "crc32c": crate::base64(object.crc),
         "etag": format!("{:x}", object.generation),
         "timeCreated": "2026-06-01T00:00:00.000Z",
         "updated": "2026-06-01T00:00:00.000Z",

@@ -122,7 +122,7 @@ pub(super) fn read(state: &Arc<State>, call: &Call, object: &Object) -> Answer {
     put_header(&mut answer, "accept-ranges", "bytes");
     put_header(&mut answer, "last-modified", MODIFIED);
     put_header(&mut answer, "etag", &etag(object));
-    let crc = base64(object.crc);
+    let crc = crate::base64(object.crc);
     if call.headers.contains_key("x-amz-checksum-mode") && range.is_none() {
         put_header(&mut answer, "x-amz-checksum-crc32c", &crc);
         put_header(&mut answer, "x-amz-checksum-type", "FULL_OBJECT");
@@ -163,13 +163,4 @@ pub(super) fn put_header(answer: &mut Answer, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), HeaderValue::from_str(value)) {
         answer.headers_mut().insert(name, value);
     }
-}
-
-/// A CRC32C as both clouds write it.
-pub(super) fn base64(crc: u32) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = u64::from(crc) << 4;
-    let mut text: String = (0..6).rev().map(|place| DIGITS[(bits >> (6 * place)) as usize & 63] as char).collect();
-    text.push_str("==");
-    text
 }
