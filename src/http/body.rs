@@ -89,8 +89,14 @@ impl AnswerBody {
     }
 
     /// The next bytes; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         self.chunks.next().await
+    }
+
+    /// The bytes as they come.
+    #[cfg(feature = "gcp")]
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
+        self.chunks
     }
 
     pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Failure> {

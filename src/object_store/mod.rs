@@ -8,6 +8,8 @@ mod contract;
 mod ext;
 mod metadata;
 mod options;
+#[cfg_attr(not(any(feature = "aws", feature = "gcp")), allow(dead_code, reason = "for providers over a network"))]
+mod reading;
 mod upload;
 mod uri;
 mod version;
@@ -29,4 +31,7 @@ pub(crate) use body::Placeable;
 pub(crate) use metadata::RESERVED_METADATA_PREFIX;
 #[allow(unused_imports, reason = "each provider feature uses them; without any there is no caller")]
 pub(crate) use metadata::WRITE_ID_METADATA;
+pub(crate) use reading::mismatch;
+#[allow(unused_imports, reason = "the providers over a network use them; without any there is no caller")]
+pub(crate) use reading::{Announced, Reading, answered_range};
 pub(crate) use upload::Meter;

@@ -315,7 +315,8 @@ pub struct ObjectCapabilities {
     pub stored_crc32c: bool,
     /// Upload parts may be sent at the same time.
     pub parallel_parts: bool,
-    /// A large object is read faster in several ranges at the same time: true over a network, false for files.
+    /// A large object is read faster in several ranges at the same time: true over a network, false for files. Where
+    /// it is false, reads are handed over as they come and are not taken up again when they break off.
     pub parallel_ranges: bool,
     /// [`SignOptions::content_length`].
     pub sign_content_length: bool,
