@@ -54,7 +54,7 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     /// Whether every service is a plain-HTTP server on this machine.
     fn are_emulators(&self) -> bool {
-        let here = |url: &String| url.starts_with("http://") && is_safe(url);
+        let here = |url: &String| url.starts_with("http://") && is_safe_address(url);
         [&self.s3, &self.secrets_manager, &self.ecs, &self.sts, &self.logs]
             .into_iter()
             .all(|endpoint| endpoint.as_ref().is_some_and(here))

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
@@ -78,7 +80,7 @@ impl AnswerBody {
     }
 
     /// The next bytes; `None` at the end, and after an error.
-    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         while !self.ended {
             match std::future::poll_fn(|cx| self.body.as_mut().poll_frame(cx)).await {
                 None => self.ended = true,
@@ -95,6 +97,12 @@ impl AnswerBody {
             }
         }
         None
+    }
+
+    /// The bytes as they come.
+    #[cfg(feature = "gcp")]
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
+        stream::unfold(self, |mut body| async { body.next().await.map(|chunk| (chunk, body)) }).boxed()
     }
 
     pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Failure> {

@@ -10,6 +10,8 @@ mod metadata;
 mod options;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 mod pages;
+#[cfg_attr(not(any(feature = "aws", feature = "gcp")), allow(dead_code, reason = "for providers over a network"))]
+mod reading;
 mod upload;
 mod uri;
 mod version;
@@ -35,4 +37,7 @@ pub(crate) use metadata::RESERVED_METADATA_PREFIX;
 pub(crate) use metadata::WRITE_ID_METADATA;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 pub(crate) use pages::{Pages, entries};
+pub(crate) use reading::mismatch;
+#[allow(unused_imports, reason = "the providers over a network use them; without any there is no caller")]
+pub(crate) use reading::{Announced, Reading, answered_range};
 pub(crate) use upload::Meter;

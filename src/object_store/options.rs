@@ -318,7 +318,8 @@ pub struct ObjectCapabilities {
     pub stored_crc32c: bool,
     /// The parts of every upload may be sent at the same time; of a single one [`PartRules`](super::PartRules) tell.
     pub parallel_parts: bool,
-    /// A large object is read faster in several ranges at the same time: true over a network, false for files.
+    /// A large object is read faster in several ranges at the same time: true over a network, false for files. Where
+    /// it is false, reads are handed over as they come and are not taken up again when they break off.
     pub parallel_ranges: bool,
     /// [`SignOptions::content_length`].
     pub sign_content_length: bool,

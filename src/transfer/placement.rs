@@ -1,145 +1,123 @@
-use std::time::{Duration, Instant};
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt as _};
+use tokio::time::Instant;
 
 use super::Task;
-use super::download::{Large, Resuming};
+use super::download::Large;
+use super::resuming::{Pinned, Resuming};
+use super::width::Width;
+use crate::Result;
 use crate::files::Target;
-use crate::object_store::{Crc32c, Meter, Placeable};
-use crate::{Error, ErrorKind, Result};
+use crate::object_store::{Crc32c, Meter, Placeable, mismatch};
 
-/// How much faster more ranges at a time must be, so that still more are tried.
-const WORTH: f64 = 1.15;
+/// How many pieces may wait to be written to a file.
+const WRITES: usize = 4;
 
-/// Where a range belongs.
-enum Place {
-    Memory(BytesMut),
-    File(Target),
+/// Where a piece comes from: a connection that has reached it, or one to be made.
+enum Source {
+    Open(Resuming),
+    /// With what is to be asked for, which may be more than the piece.
+    Ask(Pinned, Range<u64>),
 }
 
-/// A range that is where it belongs.
-struct Placed {
+/// A piece that has come.
+struct Come {
     index: usize,
-    bytes: u64,
+    range: Range<u64>,
     crc: Crc32c,
+    /// In its place, or to be written to its place.
     memory: BytesMut,
+    chunks: Vec<Bytes>,
+    /// The connection, for what follows.
+    rest: Resuming,
 }
 
-/// Reads one range to its place, and its checksum on the way.
-async fn place(index: usize, mut reading: Resuming, target: Place) -> Result<Placed> {
-    let begin = reading.left.start;
-    let origin = reading.origin;
-    let mut crc = Crc32c(0);
-    match target {
-        Place::Memory(mut memory) => {
-            while let Some(chunk) = reading.next().await? {
-                crc = crc.append(&chunk);
-                memory.extend_from_slice(&chunk);
-            }
-            Ok(Placed { index, bytes: reading.left.start - begin, crc, memory })
-        }
-        Place::File(file) => {
-            let mut chunks = Vec::new();
-            while let Some(chunk) = reading.next().await? {
-                crc = crc.append(&chunk);
-                chunks.push(chunk);
-            }
-            file.write_at(begin - origin, chunks).await?;
-            Ok(Placed { index, bytes: reading.left.start - begin, crc, memory: BytesMut::new() })
-        }
-    }
-}
-
-/// How many ranges to have under way: twice as many as long as that pays, which is judged once a round of them is
-/// done.
-struct Width {
-    now: usize,
-    most: usize,
-    best: f64,
-    round: (Instant, u64, usize),
-}
-
-impl Width {
-    fn new(now: usize, most: usize) -> Self {
-        Self { now: now.min(most), most, best: 0.0, round: (Instant::now(), 0, 0) }
-    }
-
-    fn note(&mut self, bytes: u64) {
-        let (begun, sum, count) = self.round;
-        let (sum, count) = (sum + bytes, count + 1);
-        self.round = (begun, sum, count);
-        if count < self.now || self.now == self.most {
-            return;
-        }
-        let rate = sum as f64 / begun.elapsed().max(Duration::from_micros(1)).as_secs_f64();
-        if rate > WORTH * self.best {
-            self.best = rate;
-            self.now = (2 * self.now).min(self.most);
+/// Reads one piece, and its checksum on the way.
+async fn come(index: usize, source: Source, range: Range<u64>, room: Option<BytesMut>) -> Result<Come> {
+    let mut rest = match source {
+        Source::Open(reading) => reading,
+        Source::Ask(object, asked) => object.open(asked).await?,
+    };
+    let (mut crc, mut chunks) = (Crc32c(0), Vec::new());
+    let to_file = room.is_none();
+    let mut memory = room.unwrap_or_default();
+    while let Some(chunk) = rest.next_until(range.end).await? {
+        crc = crc.append(&chunk);
+        if to_file {
+            chunks.push(chunk);
         } else {
-            self.most = self.now;
+            memory.extend_from_slice(&chunk);
         }
-        self.round = (Instant::now(), 0, 0);
     }
+    Ok(Come { index, range, crc, memory, chunks, rest })
 }
 
 impl Large {
     async fn run(self, file: Option<Target>, meter: &mut Meter) -> Result<Bytes> {
-        let (total, size) = (self.whole.end - self.whole.start, self.downloads.policy.range_bytes);
-        let mut room = match file {
-            Some(_) => BytesMut::new(),
-            None => BytesMut::with_capacity(usize::try_from(total).unwrap_or(usize::MAX)),
-        };
-        // The allocation is handed out in slices and put together again at the end: nothing is moved.
-        let mut target = |bytes: u64| match &file {
-            Some(file) => Place::File(file.clone()),
-            None => {
-                let rest = room.split_off(usize::try_from(bytes).unwrap_or(usize::MAX).min(room.capacity()));
-                Place::Memory(std::mem::replace(&mut room, rest))
-            }
-        };
+        let Self { whole, first, expected, parallel } = self;
+        let object = first.object.clone();
+        let size = object.downloads.policy.range_bytes;
+        let total = usize::try_from(whole.end - whole.start).unwrap_or(usize::MAX);
+        let mut room = file.is_none().then(|| BytesMut::with_capacity(total));
         let mut under_way = FuturesUnordered::new();
-        let mut next = self.first.left.end;
-        let first = target(next - self.whole.start);
-        let (downloads, key, version) = (self.downloads.clone(), self.first.key.clone(), self.first.version.clone());
-        under_way.push(Task::spawn(place(0, self.first, first)));
-        let mut started = 1;
-        let mut width = Width::new(super::download::FIRST_PARALLEL, downloads.policy.parallel());
-        let mut placed: Vec<Option<Placed>> = vec![];
+        let mut writing = FuturesUnordered::new();
+        let mut width = Width::new(parallel, f64::INFINITY);
+        let mut noted = Instant::now();
+        let mut open = Some(first);
+        let mut next = whole.start;
+        let mut placed: Vec<Option<(Crc32c, u64, BytesMut)>> = vec![];
         loop {
-            while under_way.len() < width.now && next < self.whole.end {
-                let range = next..self.whole.end.min(next.saturating_add(size));
+            while under_way.len() < width.now() && next < whole.end {
+                let range = next..whole.end.min(next.saturating_add(size));
                 next = range.end;
-                let slice = target(range.end - range.start);
-                let (downloads, key, version) = (downloads.clone(), key.clone(), version.clone());
-                let (index, origin) = (started, self.whole.start);
-                under_way.push(Task::spawn(async move {
-                    let body = downloads.open(&key, &version, &range).await?;
-                    let reading = Resuming { downloads, key, version, left: range, origin, body, failures: 0 };
-                    place(index, reading, slice).await
-                }));
-                started += 1;
+                // The allocation is handed out in slices and put together again at the end: nothing is moved.
+                let slice = room.as_mut().map(|room| {
+                    let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                    let rest = room.split_off(bytes.min(room.capacity()));
+                    std::mem::replace(room, rest)
+                });
+                // A connection alone is asked for all the rest, and so goes on to the next piece without a request.
+                let asked = range.start..if width.now() == 1 { whole.end } else { range.end };
+                let source =
+                    match open.take().filter(|open| open.left.start == range.start && open.left.end >= range.end) {
+                        Some(open) => Source::Open(open),
+                        None => Source::Ask(object.clone(), asked),
+                    };
+                under_way.push(Task::spawn(come(placed.len(), source, range, slice)));
+                placed.push(None);
             }
             let Some(done) = under_way.next().await else { break };
-            let done = done?;
-            width.note(done.bytes);
-            meter.add(done.bytes);
-            if placed.len() <= done.index {
-                placed.resize_with(done.index + 1, || None);
+            let Come { index, range, crc, memory, chunks, rest } = done?;
+            open = Some(rest);
+            let bytes = range.end - range.start;
+            width.note(bytes, std::mem::replace(&mut noted, Instant::now()).elapsed());
+            placed[index] = Some((crc, bytes, memory));
+            let Some(file) = &file else {
+                meter.add(bytes);
+                continue;
+            };
+            let (file, offset) = (file.clone(), range.start - whole.start);
+            writing.push(Task::spawn(async move { file.write_at(offset, chunks).await.map(|()| bytes) }));
+            while writing.len() > WRITES
+                && let Some(written) = writing.next().await
+            {
+                meter.add(written?);
             }
-            let index = done.index;
-            placed[index] = Some(done);
+        }
+        while let Some(written) = writing.next().await {
+            meter.add(written?);
         }
         let mut all = BytesMut::new();
-        let mut crc = Crc32c(0);
-        for part in placed.into_iter().flatten() {
-            crc = crc.combine(part.crc, part.bytes);
-            all.unsplit(part.memory);
+        let mut so_far = Crc32c(0);
+        for (crc, bytes, memory) in placed.into_iter().flatten() {
+            so_far = so_far.combine(crc, bytes);
+            all.unsplit(memory);
         }
-        if self.expected.is_some_and(|expected| expected != crc) {
-            let message = "the bytes that came are not those that were stored";
-            return Err(Error::new(ErrorKind::Corrupt, "object_store.get", downloads.store.uri(&key), message));
+        if expected.is_some_and(|expected| expected != so_far) {
+            return Err(mismatch(object.downloads.store.uri(&object.key)));
         }
         Ok(all.freeze())
     }
@@ -166,6 +144,7 @@ mod tests {
     use super::super::tests::Scripted;
     use super::super::{Downloads, TransferPolicy};
     use super::*;
+    use crate::ErrorKind;
     use crate::object_store::ByteRange;
     use crate::{GetOptions, ObjectKey};
 
@@ -177,17 +156,23 @@ mod tests {
         Downloads::new(store.clone(), policy).get(&ObjectKey::new("k").unwrap(), options).await
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_large_object_is_put_together_in_one_allocation() {
-        let store = Scripted::of_size(57 * RANGE + 13);
-        let bytes = get(&store, None).await.unwrap().bytes().await.unwrap();
-        assert_eq!(bytes, store.bytes());
-        assert!(bytes.try_into_mut().is_ok_and(|whole| whole.capacity() == 57 * RANGE + 13));
+        for slow in [true, false] {
+            let store = Scripted::of_size(57 * RANGE + 13);
+            if slow {
+                store.slow_down();
+            }
+            let bytes = get(&store, None).await.unwrap().bytes().await.unwrap();
+            assert_eq!(bytes, store.bytes());
+            assert!(bytes.try_into_mut().is_ok_and(|whole| whole.capacity() == 57 * RANGE + 13));
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_range_of_a_large_object_is_written_to_a_file_from_its_beginning() {
         let store = Scripted::of_size(57 * RANGE + 13);
+        store.slow_down();
         store.break_every(3);
         let path = std::env::temp_dir().join(format!("anycloud-placement-{}", crate::random::uuid()));
         let file = crate::files::NewFile::create(&path).await.unwrap();
@@ -207,21 +192,5 @@ mod tests {
         store.spoil_checksum();
         let read = get(&store, None).await.unwrap().bytes().await;
         assert_eq!(read.unwrap_err().kind(), ErrorKind::Corrupt);
-    }
-
-    #[test]
-    fn the_width_grows_while_that_pays() {
-        let mut width = Width::new(4, 32);
-        width.note(4);
-        assert_eq!(width.now, 4, "not before a round is done");
-        for _ in 0..3 {
-            width.note(1 << 40);
-        }
-        assert_eq!(width.now, 8);
-        std::thread::sleep(Duration::from_millis(2));
-        for _ in 0..8 {
-            width.note(1);
-        }
-        assert_eq!((width.now, width.most), (8, 8));
     }
 }

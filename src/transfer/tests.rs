@@ -22,6 +22,7 @@ pub(super) struct Scripted {
     break_every: AtomicUsize,
     replaced: AtomicBool,
     spoiled: AtomicBool,
+    slow: AtomicBool,
 }
 
 impl Scripted {
@@ -49,6 +50,7 @@ impl Scripted {
             break_every: AtomicUsize::new(0),
             replaced: AtomicBool::new(false),
             spoiled: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
         })
     }
 
@@ -73,9 +75,27 @@ impl Scripted {
         self.spoiled.store(true, Ordering::SeqCst);
     }
 
+    /// From now on bytes come at 250 kB/s, so that one connection is not enough.
+    pub(super) fn slow_down(&self) {
+        self.slow.store(true, Ordering::SeqCst);
+    }
+
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, "scripted", "", "as scripted")
     }
+}
+
+fn trickle(body: Bytes, slow: bool) -> impl futures_util::Stream<Item = Result<Bytes>> + Send + 'static {
+    stream::unfold(body, move |mut body| async move {
+        if body.is_empty() {
+            return None;
+        }
+        if slow {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let chunk = body.split_to(body.len().min(250));
+        Some((Ok(chunk), body))
+    })
 }
 
 #[async_trait]
@@ -100,14 +120,14 @@ impl ObjectStore for Scripted {
             None => 0..size,
         };
         let body = self.bytes.slice(range.start as usize..range.end as usize);
+        let slow = self.slow.load(Ordering::SeqCst);
         let body = match self.break_every.load(Ordering::SeqCst) {
-            0 => ByteStream::once(body),
             1 => ByteStream::new(stream::iter([Err(self.error(ErrorKind::Unavailable))])),
-            every if number.is_multiple_of(every) => {
+            every if every > 0 && number.is_multiple_of(every) => {
                 let half = body.slice(..body.len() / 2);
                 ByteStream::new(stream::iter([Ok(half), Err(self.error(ErrorKind::Unavailable))]))
             }
-            _ => ByteStream::once(body),
+            _ => ByteStream::new(trickle(body, slow)),
         };
         let crc = Crc32c::of(&self.bytes);
         let meta = ObjectMeta {

@@ -1,14 +1,10 @@
-use std::ops::Range;
-use std::time::Duration;
-
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
-use tokio::time::timeout;
 
 use super::bucket::{Bucket, reading};
 use super::meta::{length, told};
 use super::version::state;
-use crate::object_store::{ByteStream, Crc32c, GetResult, HeadOptions, ObjectMeta};
+use crate::object_store::{Announced, ByteStream, GetResult, HeadOptions, ObjectMeta, Reading, answered_range};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result};
 
@@ -88,35 +84,26 @@ impl Bucket {
         subject: String,
     ) -> Result<GetResult> {
         let came = length(output.content_length(), GET, &subject)?;
-        let (range, size) = match output.content_range().map(parse_content_range) {
-            Some(Some((range, size))) if range.end - range.start == came => (range, size),
-            Some(_) => return Err(Error::new(ErrorKind::Internal, GET, subject, "the answer's range makes no sense")),
-            None => (0..came, came),
-        };
-        if let Some(asked) = options.range {
-            match asked.resolve(size) {
-                None => {
-                    let message = "the range starts at or past the end";
-                    return Err(Error::new(ErrorKind::RangeNotSatisfiable, GET, subject, message));
-                }
-                Some(expected) if expected != range => {
-                    let message = format!("bytes {expected:?} were asked for and {range:?} came");
-                    return Err(Error::new(ErrorKind::Internal, GET, subject, message));
-                }
-                Some(_) => {}
-            }
-        }
+        let (range, size) = answered_range(output.content_range(), came, options.range, &subject)?;
         let body = std::mem::take(&mut output.body);
         let meta = told!(key, size, output).into_meta();
-        let reading = Reading {
-            body,
-            left: came,
-            crc: Crc32c(0),
-            expected: meta.crc32c.filter(|_| came == size),
+        let announced = Announced {
+            bytes: came,
+            crc32c: meta.crc32c.filter(|_| came == size),
             patience: self.connection.retrier().policy().attempt_timeout,
-            subject,
+            subject: subject.clone(),
         };
-        Ok(GetResult { meta, range, body: reading.into_stream() })
+        let chunks = futures_util::stream::try_unfold(body, move |mut body| {
+            let broken = {
+                let subject = subject.clone();
+                move |error| {
+                    Error::new(ErrorKind::Unavailable, GET, subject, "the connection broke within the answer")
+                        .with_source(error)
+                }
+            };
+            async move { Ok(body.try_next().await.map_err(broken)?.map(|chunk| (chunk, body))) }
+        });
+        Ok(GetResult { meta, range, body: ByteStream::answer(Reading::new(chunks, announced)) })
     }
 
     async fn pin(&self, key: &ObjectKey, options: &GetOptions, subject: &str) -> Result<Pin> {
@@ -202,73 +189,5 @@ fn read_error(error: Error, pin: &Pin) -> Error {
             error.with_message(message)
         }
         _ => error,
-    }
-}
-
-/// `bytes 2-5/10` as the range and the size of the whole.
-fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((first..last + 1, size))
-}
-
-/// A body on its way, counted and summed.
-struct Reading {
-    body: aws_sdk_s3::primitives::ByteStream,
-    left: u64,
-    crc: Crc32c,
-    expected: Option<Crc32c>,
-    patience: Duration,
-    subject: String,
-}
-
-impl Reading {
-    fn into_stream(self) -> ByteStream {
-        ByteStream::new(futures_util::stream::try_unfold(self, |mut reading| async move {
-            let fail = |kind, message: String| Error::new(kind, GET, &reading.subject, message);
-            let chunk = match timeout(reading.patience, reading.body.next()).await {
-                Err(_) => {
-                    let message = format!("no byte came for {} seconds", reading.patience.as_secs());
-                    return Err(fail(ErrorKind::Unavailable, message));
-                }
-                Ok(Some(Err(error))) => {
-                    let message = format!("the connection broke with {} bytes still to come", reading.left);
-                    return Err(fail(ErrorKind::Unavailable, message).with_source(error));
-                }
-                Ok(None) if reading.left > 0 => {
-                    let message = format!("the body ended with {} bytes still to come", reading.left);
-                    return Err(fail(ErrorKind::Unavailable, message));
-                }
-                Ok(None) => return Ok(None),
-                Ok(Some(Ok(chunk))) => chunk,
-            };
-            let Some(left) = reading.left.checked_sub(chunk.len() as u64) else {
-                return Err(fail(ErrorKind::Corrupt, "more bytes came than were announced".to_owned()));
-            };
-            if let Some(expected) = reading.expected {
-                reading.crc = reading.crc.append(&chunk);
-                // Judged before the last chunk is handed out: readers stop when they have all bytes.
-                if left == 0 && reading.crc != expected {
-                    let message = "the bytes that came do not match the stored checksum".to_owned();
-                    return Err(Error::new(ErrorKind::Corrupt, GET, &reading.subject, message));
-                }
-            }
-            reading.left = left;
-            Ok(Some((chunk, reading)))
-        }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges_are_read_and_nonsense_is_not() {
-        assert_eq!(parse_content_range("bytes 2-5/10"), Some((2..6, 10)));
-        for text in ["bytes 5-2/10", "bytes 0-10/10", "bytes */10", "2-5/10", "bytes 0-1/*"] {
-            assert_eq!(parse_content_range(text), None, "{text}");
-        }
     }
 }

@@ -1,16 +1,16 @@
-use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method};
-use tokio::time::timeout;
 
 use super::bucket::{Bucket, Request, encode, reading};
 use super::resource::{FIELDS, Resource};
 use super::version::{generation, version};
 use crate::gcp::error::Call;
-use crate::http::{Answer, AnswerBody};
+use crate::http::Answer;
 use crate::object_store::{
-    ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, WRITE_ID_METADATA,
+    Announced, ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, Reading,
+    WRITE_ID_METADATA, answered_range,
 };
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result, WriteId};
@@ -97,26 +97,9 @@ fn result(
 ) -> Result<GetResult> {
     let internal = |message: String| call.error(ErrorKind::Internal, message);
     let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
-    let content_range = answer.header("content-range").map(parse_content_range);
     let came = answer.body.announced().or_else(|| number("x-goog-stored-content-length"));
     let came = came.ok_or_else(|| internal("the answer does not say how long it is".to_owned()))?;
-    let (range, size) = match content_range {
-        Some(Some((range, size))) if range.end - range.start == came => (range, size),
-        Some(_) => return Err(internal("the answer's range makes no sense".to_owned())),
-        None => (0..came, came),
-    };
-    if let Some(asked) = options.range {
-        match asked.resolve(size) {
-            None => {
-                let message = "the range starts at or past the end";
-                return Err(call.error(ErrorKind::RangeNotSatisfiable, message));
-            }
-            Some(expected) if expected != range => {
-                return Err(internal(format!("bytes {expected:?} were asked for and {range:?} came")));
-            }
-            Some(_) => {}
-        }
-    }
+    let (range, size) = answered_range(answer.header("content-range"), came, options.range, call.subject)?;
     let meta = meta_of_headers(key, size, &answer.headers, call)?;
     // Whatever the other side made of the conditions: another version than the one asked for is never handed out.
     if pinned.is_none() {
@@ -124,15 +107,15 @@ fn result(
     } else if pinned.is_some_and(|wanted| version(wanted) != meta.version) {
         return Err(call.error(ErrorKind::NotFound, "this version is no longer kept"));
     }
-    let reading = Reading {
-        left: came,
-        crc: Crc32c(0),
-        expected: meta.crc32c.filter(|_| came == size),
-        body: answer.body,
+    let announced = Announced {
+        bytes: came,
+        crc32c: meta.crc32c.filter(|_| came == size),
         patience,
         subject: call.subject.to_owned(),
     };
-    Ok(GetResult { meta, range, body: reading.into_stream() })
+    let subject = call.subject.to_owned();
+    let chunks = answer.body.into_stream().map_err(move |failure| failure.into_reading_error(GET, &subject));
+    Ok(GetResult { meta, range, body: ByteStream::answer(Reading::new(chunks, announced)) })
 }
 
 /// <https://cloud.google.com/storage/docs/xml-api/reference-headers>
@@ -180,56 +163,4 @@ fn crc_of(headers: &HeaderMap) -> Option<Crc32c> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .find_map(|pair| Crc32c::from_base64(pair.trim().strip_prefix("crc32c=")?))
-}
-
-/// `bytes 2-5/10` as the range and the size of the whole.
-fn parse_content_range(text: &str) -> Option<(Range<u64>, u64)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((first..last + 1, size))
-}
-
-/// A body on its way, counted and summed.
-struct Reading {
-    body: AnswerBody,
-    left: u64,
-    crc: Crc32c,
-    expected: Option<Crc32c>,
-    patience: Duration,
-    subject: String,
-}
-
-impl Reading {
-    fn into_stream(self) -> ByteStream {
-        ByteStream::new(futures_util::stream::try_unfold(self, |mut reading| async move {
-            let fail = |kind, message: String| Error::new(kind, GET, &reading.subject, message);
-            let chunk = match timeout(reading.patience, reading.body.next()).await {
-                Err(_) => {
-                    let message = format!("no byte came for {} seconds", reading.patience.as_secs());
-                    return Err(fail(ErrorKind::Unavailable, message));
-                }
-                Ok(Some(Err(failure))) => return Err(failure.into_reading_error(GET, &reading.subject)),
-                Ok(None) if reading.left > 0 => {
-                    let message = format!("the body ended with {} bytes still to come", reading.left);
-                    return Err(fail(ErrorKind::Unavailable, message));
-                }
-                Ok(None) => return Ok(None),
-                Ok(Some(Ok(chunk))) => chunk,
-            };
-            let Some(left) = reading.left.checked_sub(chunk.len() as u64) else {
-                return Err(fail(ErrorKind::Corrupt, "more bytes came than were announced".to_owned()));
-            };
-            if let Some(expected) = reading.expected {
-                reading.crc = reading.crc.append(&chunk);
-                // Judged before the last chunk is handed out: readers stop when they have all bytes.
-                if left == 0 && reading.crc != expected {
-                    let message = "the bytes that came do not match the stored checksum".to_owned();
-                    return Err(Error::new(ErrorKind::Corrupt, GET, &reading.subject, message));
-                }
-            }
-            reading.left = left;
-            Ok(Some((chunk, reading)))
-        }))
-    }
 }
