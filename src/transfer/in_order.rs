@@ -97,9 +97,6 @@ impl InOrder {
                 }
             } else if self.next.is_empty() {
                 return Ok(None);
-            } else if self.width.now() == 1 {
-                let rest = std::mem::replace(&mut self.next, 0..0);
-                self.direct = Some(self.object.clone().open(rest).await?);
             }
             self.fill();
         }

@@ -10,19 +10,20 @@ pub(super) const AMPLE: f64 = 400e6;
 const FIRST_PARALLEL: usize = 16;
 
 /// How many ranges to have under way: one until that shows itself narrow, then more as long as more pays, which is
-/// judged once a round of them is done.
+/// judged once a round of them is done. It never shrinks: one sample may mislead, and to be too narrow costs many times
+/// what it costs to be too wide.
 pub(super) struct Width {
     now: usize,
     most: usize,
-    /// The rate from which on the width stays as it is.
+    /// The rate from which on one connection stays alone.
     enough: f64,
-    before: (usize, f64),
+    best: f64,
     round: (u64, Duration, usize),
 }
 
 impl Width {
     pub(super) fn new(most: usize, enough: f64) -> Self {
-        Self { now: 1, most: most.max(1), enough, before: (1, 0.0), round: Default::default() }
+        Self { now: 1, most: most.max(1), enough, best: 0.0, round: Default::default() }
     }
 
     pub(super) fn now(&self) -> usize {
@@ -38,21 +39,20 @@ impl Width {
             return;
         }
         let rate = sum as f64 / time.max(Duration::from_micros(1)).as_secs_f64();
-        if rate >= self.enough {
-            // What is older counts for less.
-            self.round = (sum / 2, time / 2, 0);
-            return;
+        if self.now == 1 {
+            if rate >= self.enough {
+                // What is older counts for less.
+                self.round = (sum / 2, time / 2, 0);
+                return;
+            }
+            self.now = if rate < AMPLE { FIRST_PARALLEL } else { 2 }.min(self.most);
+        } else if rate >= WORTH * self.best {
+            self.best = rate;
+            self.now = (2 * self.now).min(self.most);
+        } else {
+            self.most = self.now;
         }
         self.round = Default::default();
-        let (width, best) = self.before;
-        if rate < WORTH * best {
-            self.now = width;
-            self.most = width;
-            return;
-        }
-        self.before = (self.now, rate);
-        let next = if rate < AMPLE { FIRST_PARALLEL.max(2 * self.now) } else { 2 * self.now };
-        self.now = next.min(self.most);
     }
 }
 
@@ -85,14 +85,26 @@ mod tests {
     }
 
     #[test]
-    fn help_that_does_not_pay_is_given_up() {
+    fn no_more_is_asked_for_once_that_does_not_pay() {
         let mut width = Width::new(32, f64::INFINITY);
         width.note(1_000_000, MILLISECOND);
-        assert_eq!(width.now(), 2, "a fast one gets less of it");
+        assert_eq!(width.now(), 2, "a fast one gets less help");
         width.note(1_000_000, MILLISECOND);
         width.note(1_000_000, MILLISECOND);
-        assert_eq!(width.now(), 1);
-        width.note(1, MILLISECOND);
-        assert_eq!(width.now(), 1);
+        assert_eq!(width.now(), 4);
+        for _ in 0..40 {
+            width.note(1_000_000, MILLISECOND);
+        }
+        assert_eq!(width.now(), 4);
+    }
+
+    #[test]
+    fn a_beginning_that_came_in_a_burst_does_not_keep_it_narrow() {
+        let mut width = Width::new(32, AMPLE);
+        width.note(390_000, MILLISECOND);
+        for _ in 0..16 {
+            width.note(400_000, MILLISECOND);
+        }
+        assert_eq!(width.now(), 32);
     }
 }

@@ -1,0 +1,151 @@
+//! How much memory a transfer takes: a process of its own, so that the peak is of nothing else.
+//!
+//! `ANYCLOUD_TEST_MEMORY_MIB` sets how much is moved; 2048 if it is not set.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anycloud::object_store::{ByteStream, Crc32c};
+use anycloud::{Cloud, Config, GetOptions, ObjectKey, ObjectStore};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::StreamBody;
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+
+const PIECE: u64 = 1 << 16;
+/// The budget of a transfer by default, and what the connections, the runtime and the allocator take beside it.
+const ALLOWED: u64 = (64 + 16) << 20;
+
+type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+/// A bucket with one object, of zeros, that no memory holds.
+struct Zeros {
+    size: u64,
+    crc: Crc32c,
+    /// How long each piece takes.
+    pause: Duration,
+    sent: AtomicU64,
+}
+
+impl Zeros {
+    async fn start(size: u64, pause: Duration) -> (Arc<Self>, Arc<dyn ObjectStore>) {
+        let piece = Crc32c::of(&vec![0; PIECE as usize]);
+        let crc = (0..size / PIECE).fold(Crc32c(0), |crc, _| crc.combine(piece, PIECE));
+        let zeros = Arc::new(Self { size, crc, pause, sent: AtomicU64::new(0) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let server = Arc::clone(&zeros);
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let server = Arc::clone(&server);
+                let service = service_fn(move |request| {
+                    let answer = server.clone().answer(&request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let io = hyper_util::rt::TokioIo::new(connection);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+            }
+        });
+        let config = Config::from_lookup(|name| {
+            let value = match name {
+                "CLOUD_PROVIDER" => "gcp",
+                "ANYCLOUD_BUCKET" => "zeros",
+                "GOOGLE_CLOUD_PROJECT" => "test",
+                "STORAGE_EMULATOR_HOST" => &endpoint,
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        (zeros, Arc::clone(Cloud::connect(config.unwrap()).unwrap().objects()))
+    }
+
+    fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
+        use base64::Engine as _;
+        let asked = request.headers().get("range").map(|range| range.to_str().unwrap().to_owned());
+        let (start, end) = match &asked {
+            Some(range) => {
+                let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+                (first.parse().unwrap(), last.parse::<u64>().unwrap() + 1)
+            }
+            None => (0, self.size),
+        };
+        let crc = base64::engine::general_purpose::STANDARD.encode(self.crc.0.to_be_bytes());
+        let mut answer = Response::builder()
+            .header("content-length", end - start)
+            .header("x-goog-generation", "1")
+            .header("last-modified", "Mon, 05 Jan 2026 10:00:00 GMT")
+            .header("x-goog-hash", format!("crc32c={crc}"));
+        if asked.is_some() {
+            answer = answer.status(206).header("content-range", format!("bytes {start}-{}/{}", end - 1, self.size));
+        }
+        let zeros = Bytes::from(vec![0; PIECE as usize]);
+        let pieces = stream::unfold(end - start, move |left| {
+            let (server, piece) = (Arc::clone(&self), zeros.slice(..left.min(PIECE) as usize));
+            async move {
+                if left == 0 {
+                    return None;
+                }
+                if !server.pause.is_zero() {
+                    tokio::time::sleep(server.pause).await;
+                }
+                let bytes = piece.len() as u64;
+                server.sent.fetch_add(bytes, Ordering::Relaxed);
+                Some((Ok(Frame::data(piece)), left - bytes))
+            }
+        });
+        answer.body(StreamBody::new(pieces.boxed())).unwrap()
+    }
+}
+
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+async fn body(store: &Arc<dyn ObjectStore>) -> ByteStream {
+    store.get(&ObjectKey::new("object").unwrap(), GetOptions::default()).await.unwrap().body
+}
+
+/// The size of what is moved: the environment is the only way to tell a test.
+#[allow(clippy::disallowed_methods, reason = "a test has no other settings")]
+fn size() -> u64 {
+    std::env::var("ANYCLOUD_TEST_MEMORY_MIB").map_or(2048, |mib| mib.parse().unwrap()) << 20
+}
+
+/// One after the other: the peak is the process's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_stays_within_its_budget_and_a_slow_reader_slows_the_server() {
+    // On a fast connection, and on ones that are slow enough for many at a time.
+    for (pause, size) in [(Duration::ZERO, size()), (Duration::from_millis(2), size() / 4)] {
+        let (server, store) = Zeros::start(size, pause).await;
+        // From here on the peak counts anew: https://docs.kernel.org/filesystems/proc.html
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        let idle = status("VmRSS");
+        let mut body = body(&store).await;
+        let mut came = 0;
+        while let Some(chunk) = body.try_next().await.unwrap() {
+            came += chunk.len() as u64;
+        }
+        let over = status("VmHWM") - idle;
+        println!("{} MiB, pauses of {pause:?}: {} MiB over idle", size >> 20, over >> 20);
+        assert_eq!(came, size);
+        assert!(server.sent.load(Ordering::Relaxed) <= size + (64 << 20));
+        assert!(over <= ALLOWED, "{} MiB over idle", over >> 20);
+    }
+    let (server, store) = Zeros::start(1 << 30, Duration::from_millis(2)).await;
+    let mut body = body(&store).await;
+    let mut came = 0;
+    while came < 64 << 20 {
+        came += body.try_next().await.unwrap().unwrap().len() as u64;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ahead = server.sent.load(Ordering::Relaxed) - came;
+    println!("{} MiB ahead of a reader that stopped", ahead >> 20);
+    assert!(ahead <= ALLOWED, "{} MiB were sent ahead of a reader that stopped", ahead >> 20);
+}
