@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_of_another_provider_cannot_stop_the_chosen_one() {
+        let lookup = |name: &str| match name {
+            "CLOUD_PROVIDER" => Some("local".to_owned()),
+            "AWS_ENDPOINT_URL" => Some("ftp://nonsense".to_owned()),
+            _ => None,
+        };
+        assert!(Config::from_lookup(lookup).is_ok());
+        let aws = |name: &str| if name == "CLOUD_PROVIDER" { Some("aws".to_owned()) } else { lookup(name) };
+        assert!(Config::from_lookup(aws).unwrap_err().message().contains("AWS_ENDPOINT_URL"));
+    }
+
+    #[test]
     fn a_variable_that_is_not_text_is_a_problem_and_not_unset() {
         let value = OsString::from_vec(b"\xff".to_vec());
         let variables = [("ANYCLOUD_BUCKET".into(), value.clone()), ("NOT_OURS".into(), value)];

@@ -1,6 +1,5 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anycloud::gcp_emulator::{Emulator, EmulatorConfig};
 use anycloud::{Cloud, Config, JobName};
