@@ -15,6 +15,9 @@ use super::{MAX_OBJECT_BYTES, RULES};
 use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
 use crate::{ErrorKind, PutOptions, Result};
 
+/// How much is written before the disk is set to work on it, so that it is not idle until the end.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// The checksum and the length of each part that is written.
 type Parts = Arc<Mutex<Vec<Option<(Crc32c, u64)>>>>;
 
@@ -49,6 +52,7 @@ impl Upload for FileUpload {
         let (temporary, parts) = (Arc::clone(&self.temporary), Arc::clone(&self.parts));
         let offset = self.size;
         self.size += part.len() as u64;
+        let sync = offset / SYNC_BYTES < self.size / SYNC_BYTES;
         let number = {
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
             parts.push(None);
@@ -69,6 +73,11 @@ impl Upload for FileUpload {
             blocking(call.operation, &subject, move || {
                 let written = temporary.bucket.operations.write_at(&temporary.file, &part, offset);
                 written.map_err(|source| call.io("the part could not be written", source))?;
+                if sync {
+                    // Other parts are written meanwhile. A failure must be told: the system tells of it only once.
+                    let synced = temporary.bucket.operations.sync_file(&temporary.file);
+                    synced.map_err(|source| call.io("what was written could not be made durable", source))?;
+                }
                 let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
                 parts[number] = Some((Crc32c::of(&part), part.len() as u64));
                 Ok(())
