@@ -136,11 +136,11 @@ impl Retrier {
     /// Makes a call, and again after failures that pass, until it succeeds or the policy says stop. `attempt` is told
     /// its number, from 1.
     ///
-    /// A failure that is not passing, after an attempt whose answer was lost, may be the echo of that attempt: a caller
-    /// with preconditions compares the id of the write before it believes it ([`Error::may_have_applied`] is set).
+    /// A refusal for the state that was found, after an attempt whose answer was lost, may be the echo of that attempt:
+    /// a caller compares the id of the write before it believes it ([`Error::may_have_applied`] is set).
     ///
-    /// After the last failure the error is the attempt's own, except that a call which may have been applied, and is
-    /// not [`Safety::Repeatable`], ends as `Indeterminate`.
+    /// After the last failure the error is the attempt's own. But where an attempt may have been applied, what says
+    /// nothing of that, be it a passing failure or a denial, ends as `Indeterminate`.
     pub(crate) async fn run<T, F, Fut>(
         &self,
         operation: &'static str,
@@ -170,11 +170,10 @@ impl Retrier {
             let pause = self.pause(number, error.retry_after());
             let in_time = pause < deadline.saturating_duration_since(Instant::now());
             if !error.is_transient() || !safe || !in_time || number >= self.policy.max_attempts || !self.spend() {
-                let unknown = maybe_applied && error.is_transient() && safety != Safety::Read;
-                return Err(match (unknown, maybe_applied && safety != Safety::Read) {
-                    (true, _) => error.into_indeterminate(),
-                    (false, true) => error.with_may_have_applied(),
-                    (false, false) => error,
+                return Err(match maybe_applied && safety != Safety::Read {
+                    true if tells_of_the_state(error.kind()) => error.with_may_have_applied(),
+                    true => error.into_indeterminate(),
+                    false => error,
                 });
             }
             tracing::debug!(operation, attempt = number, kind = %error.kind(), "the call failed and is repeated");
@@ -210,6 +209,12 @@ impl Retrier {
         let full = self.policy.budget;
         let _ = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left < full).then(|| left + 1));
     }
+}
+
+/// Whether a refusal is about what there is, which an earlier attempt may have changed.
+fn tells_of_the_state(kind: ErrorKind) -> bool {
+    use ErrorKind::{AlreadyExists, NotFound, PreconditionFailed, VersionDisabled};
+    matches!(kind, AlreadyExists | NotFound | PreconditionFailed | VersionDisabled)
 }
 
 /// The moment so much later; a policy that says "for ever" means a year.
@@ -262,6 +267,22 @@ mod tests {
         assert_eq!(sends(Safety::Once, RetryPolicy::default(), lost).await, (1, ErrorKind::Indeterminate));
         assert_eq!(sends(Safety::Repeatable, RetryPolicy::default(), lost).await, (5, ErrorKind::Indeterminate));
         assert_eq!(sends(Safety::Read, RetryPolicy::default(), lost).await, (5, ErrorKind::Unavailable));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_says_nothing_of_an_attempt_whose_answer_was_lost_leaves_its_end_open() {
+        for (refusal, expected) in [
+            (ErrorKind::PermissionDenied, ErrorKind::Indeterminate),
+            (ErrorKind::Corrupt, ErrorKind::Indeterminate),
+            (ErrorKind::NotFound, ErrorKind::NotFound),
+        ] {
+            let failures = |number| match number {
+                1 => failure(ErrorKind::Unavailable).with_may_have_applied(),
+                _ => failure(refusal),
+            };
+            assert_eq!(sends(Safety::Repeatable, RetryPolicy::default(), failures).await, (2, expected));
+            assert_eq!(sends(Safety::Read, RetryPolicy::default(), failures).await, (2, refusal));
+        }
     }
 
     #[tokio::test(start_paused = true)]
