@@ -40,7 +40,8 @@ pub mod gcp;
 #[cfg(feature = "gcp-emulator")]
 pub mod gcp_emulator;
 pub mod guide;
-#[cfg(feature = "gcp")]
+#[cfg(any(feature = "aws", feature = "gcp"))]
+#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "`aws` uses a part of it, for the one call without an SDK"))]
 mod http;
 mod id;
 pub mod job_runner;

@@ -1,7 +1,6 @@
 //! What all services share: credentials, region, HTTP client, endpoints and the retry budget, made on first use.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +14,7 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use tokio::sync::OnceCell;
 
+use crate::http::is_safe_address;
 use crate::retry::Retrier;
 use crate::{Config, Error, ErrorKind, Result};
 
@@ -41,6 +41,7 @@ pub(crate) struct Endpoints {
     pub(crate) ecs: Option<String>,
     pub(crate) sts: Option<String>,
     pub(crate) logs: Option<String>,
+    pub(crate) ec2: Option<String>,
 }
 
 #[cfg(test)]
@@ -58,7 +59,7 @@ impl Connection {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let aws = &config.aws;
         let endpoint = |variable: &str, url: &Option<String>| match url {
-            Some(url) if !config.allow_http && !is_safe(url) => {
+            Some(url) if !config.allow_http && !is_safe_address(url) => {
                 let message = format!(
                     "{variable} is plain HTTP to another host: credentials would be readable on the way; use https, \
                      or set ANYCLOUD_ALLOW_HTTP=true"
@@ -73,6 +74,7 @@ impl Connection {
             ecs: endpoint("AWS_ENDPOINT_URL_ECS", &aws.ecs_endpoint)?,
             sts: endpoint("AWS_ENDPOINT_URL_STS", &aws.sts_endpoint)?,
             logs: endpoint("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", &aws.logs_endpoint)?,
+            ec2: endpoint("AWS_ENDPOINT_URL_EC2", &aws.ec2_endpoint)?,
         };
         Ok(Self {
             region: aws.region.clone(),
@@ -197,14 +199,6 @@ impl ProvideCredentials for Remembering {
             Ok(credentials)
         })
     }
-}
-
-/// Whether what goes to this address cannot be read on the way.
-fn is_safe(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    uri.scheme_str() == Some("https") || here
 }
 
 #[cfg(test)]

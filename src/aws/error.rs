@@ -37,13 +37,24 @@ where
 {
     let facts = Facts::of(&error);
     let said = error.as_service_error().and_then(|e| e.meta().message()).unwrap_or_default().to_owned();
-    let message = match (facts.kind, said.as_str()) {
-        (ErrorKind::PermissionDenied, "") => format!("the identity lacks {}", call.permission),
-        (ErrorKind::PermissionDenied, said) => format!("the identity lacks {}: {said}", call.permission),
-        (_, "") => facts.message.to_owned(),
-        (_, said) => said.to_owned(),
-    };
+    let message = facts.in_words(&said, call);
     facts.into_error(call, message).with_source(error)
+}
+
+/// The error of an answer that no SDK has read: its status, its code, and what the service said.
+pub(crate) fn refused(status: u16, code: &str, said: &str, call: Call<'_>) -> Error {
+    let verdict = of_answer(Some(code), Some(status));
+    let facts = Facts {
+        kind: verdict.kind,
+        message: verdict.message,
+        code: Some(code.to_owned()),
+        status: Some(status),
+        request_id: None,
+        retry_after: None,
+        may_have_applied: verdict.may_have_applied,
+    };
+    let message = facts.in_words(said, call);
+    facts.into_error(call, message)
 }
 
 /// The error of a call whose request or answer holds a secret: neither the provider's message nor the SDK's error is
@@ -128,6 +139,15 @@ impl Facts {
             status,
             request_id: header("x-amz-request-id").or_else(|| header("x-amzn-requestid")).map(str::to_owned),
             retry_after: header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    fn in_words(&self, said: &str, call: Call<'_>) -> String {
+        match (self.kind, said) {
+            (ErrorKind::PermissionDenied, "") => format!("the identity lacks {}", call.permission),
+            (ErrorKind::PermissionDenied, said) => format!("the identity lacks {}: {said}", call.permission),
+            (_, "") => self.message.to_owned(),
+            (_, said) => said.to_owned(),
         }
     }
 

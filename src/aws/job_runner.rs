@@ -1,5 +1,6 @@
 //! Jobs as ECS tasks on Fargate.
 
+mod default_vpc;
 mod definition;
 mod end;
 mod failure;

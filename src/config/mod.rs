@@ -62,6 +62,8 @@ pub struct AwsConfig {
     pub sts_endpoint: Option<String>,
     /// Another endpoint for CloudWatch Logs.
     pub logs_endpoint: Option<String>,
+    /// Another endpoint for EC2, which is asked for the default VPC only.
+    pub ec2_endpoint: Option<String>,
     /// The ECS cluster, by name or ARN.
     pub ecs_cluster: Option<String>,
     /// The ECS service whose network configuration tasks take over.
@@ -242,6 +244,18 @@ mod tests {
             Config::local("x").with_local_job(JobName::new("j").unwrap(), LocalJob { env, ..LocalJob::default() });
         let shown = format!("{config:?}");
         assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_variable_of_another_provider_cannot_stop_the_chosen_one() {
+        let lookup = |name: &str| match name {
+            "CLOUD_PROVIDER" => Some("local".to_owned()),
+            "AWS_ENDPOINT_URL" => Some("ftp://nonsense".to_owned()),
+            _ => None,
+        };
+        assert!(Config::from_lookup(lookup).is_ok());
+        let aws = |name: &str| if name == "CLOUD_PROVIDER" { Some("aws".to_owned()) } else { lookup(name) };
+        assert!(Config::from_lookup(aws).unwrap_err().message().contains("AWS_ENDPOINT_URL"));
     }
 
     #[test]

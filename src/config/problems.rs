@@ -13,6 +13,15 @@ impl Problems {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Keeps the first so many.
+    pub(super) fn forget_from(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -71,6 +71,21 @@ impl Reader<'_> {
         Some(url.trim_end_matches('/').to_owned())
     }
 
+    /// One provider's settings. A variable that the chosen one does not use cannot stop it.
+    fn settings_of<T>(
+        &mut self,
+        own: Provider,
+        chosen: Option<Provider>,
+        read: impl FnOnce(&mut Self, Option<Provider>) -> T,
+    ) -> T {
+        let before = self.problems.count();
+        let settings = read(self, chosen);
+        if chosen.is_some_and(|chosen| chosen != own) {
+            self.problems.forget_from(before);
+        }
+        settings
+    }
+
     fn job(&mut self, names: &[&str]) -> Option<JobName> {
         let (name, value) = names.iter().find_map(|name| Some((*name, self.text(name)?)))?;
         JobName::new(value)
@@ -87,9 +102,9 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems
         let value = chosen.as_deref().unwrap_or_default();
         reader.problems.add("CLOUD_PROVIDER", format!("is `{value}`; it can be `aws`, `gcp` or `local`"));
     }
-    let aws = aws(&mut reader, provider);
-    let gcp = gcp(&mut reader, provider);
-    let local = local(&mut reader, provider);
+    let aws = reader.settings_of(Provider::Aws, provider, aws);
+    let gcp = reader.settings_of(Provider::Gcp, provider, gcp);
+    let local = reader.settings_of(Provider::Local, provider, local);
     let own_job = match provider {
         Some(Provider::Aws) => "ECS_TASK_FAMILY",
         Some(Provider::Gcp) => "CLOUD_RUN_JOB_NAME",
@@ -152,6 +167,7 @@ fn aws(reader: &mut Reader<'_>, provider: Option<Provider>) -> AwsConfig {
         ecs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_ECS", "AWS_ENDPOINT_URL"]),
         sts_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]),
         logs_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL"]),
+        ec2_endpoint: reader.endpoint(&["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"]),
         ecs_cluster: reader.text("ECS_CLUSTER"),
         ecs_service: reader.text("ECS_SERVICE"),
         subnets: reader.list("ECS_SUBNETS"),

@@ -33,6 +33,7 @@ pub const VARIABLES: &[Variable] = &[
     var("AWS_ENDPOINT_URL_ECS", "another endpoint for ECS"),
     var("AWS_ENDPOINT_URL_STS", "another endpoint for STS"),
     var("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "another endpoint for CloudWatch Logs"),
+    var("AWS_ENDPOINT_URL_EC2", "another endpoint for EC2, which is asked for the default VPC"),
     var("ECS_CLUSTER", "the ECS cluster, by name or ARN; default `default`"),
     var("ECS_TASK_FAMILY", "the job on `aws`, in place of `ANYCLOUD_JOB`"),
     var("ECS_SERVICE", "the ECS service whose network configuration tasks take over"),

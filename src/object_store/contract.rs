@@ -104,8 +104,8 @@ pub trait ObjectStore: Debug + Send + Sync + 'static {
     /// Signs a request that its bearer can make without credentials, until it expires.
     ///
     /// # Errors
-    /// `InvalidInput` for an expiry of less than a second or above [`ObjectCapabilities::max_sign_expiry`], and for a
-    /// content type or disposition that is not visible ASCII; `Unsupported` for what
+    /// `InvalidInput` for an expiry of less than a second or above [`ObjectCapabilities::max_sign_expiry`], for a content
+    /// type or disposition that is not visible ASCII, and for what only the other method can promise; `Unsupported` for what
     /// the provider cannot put into a signature; `PermissionDenied` naming the permission that signing needs.
     async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest>;
 

@@ -10,8 +10,8 @@ use tracing::{Span, field, info_span};
 use super::{Observed, Traced, note, traced, traced_stream};
 use crate::object_store::{
     ByteStream, ContentHeaders, CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry,
-    ListOptions, ObjectCapabilities, ObjectMeta, PartRules, PutResult, SignOptions, SignedRequest, StaleUploads,
-    Upload,
+    ListOptions, ObjectCapabilities, ObjectMeta, PartRules, PutResult, SignMethod, SignOptions, SignedRequest,
+    StaleUploads, Upload,
 };
 use crate::transfer::{Downloads, TransferPolicy};
 use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, WriteId};
@@ -91,6 +91,16 @@ impl Observed<Transferring> {
         let longest = self.inner.store.capabilities().max_sign_expiry;
         if options.expires_in < Duration::from_secs(1) || options.expires_in > longest {
             let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
+            return Err(Error::new(ErrorKind::InvalidInput, operation, uri, message));
+        }
+        let of_the_other = match options.method {
+            SignMethod::Get => {
+                options.content_type.is_some() || options.content_length.is_some() || options.create_only
+            }
+            SignMethod::Put => options.response_content_disposition.is_some(),
+        };
+        if of_the_other {
+            let message = format!("a signed {} takes none of the other method's options", options.method.as_str());
             return Err(Error::new(ErrorKind::InvalidInput, operation, uri, message));
         }
         let headers = ContentHeaders {

@@ -7,6 +7,11 @@ const GAPS: &[(&str, &str)] = &[
         "LocalStack answers DeleteObject with If-Match with 501: `delete_object` in \
          https://github.com/localstack/localstack/blob/main/localstack-core/localstack/services/s3/provider.py",
     ),
+    (
+        "aws::job_runner::a_job_that_is_asked_to_end_has_the_grace_to_save_its_work",
+        "MiniStack kills a container 5 s after StopTask, whatever its `stopTimeout`: `_remove_docker_container` in \
+         https://github.com/ministackorg/ministack/blob/main/ministack/services/ecs.py",
+    ),
     ("gcp::object_store::a_conditional_delete_deletes_only_the_version_that_it_names", UNCONDITIONAL),
     ("gcp::object_store::a_copy_keeps_to_its_preconditions", UNCONDITIONAL),
     ("gcp::object_store::a_create_only_upload_refuses_to_overwrite", UNCONDITIONAL_UPLOAD),

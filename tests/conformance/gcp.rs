@@ -1,6 +1,5 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anycloud::gcp_emulator::{Emulator, EmulatorConfig};
 use anycloud::{Cloud, Config, JobName};
@@ -34,7 +33,6 @@ pub(super) async fn backends() -> Vec<Backend> {
         ]
         .into(),
         task_environment: variables(&exchange).map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        cancel_grace: Duration::from_secs(3),
         ..EmulatorConfig::default()
     })
     .expect("the emulator starts");

@@ -11,13 +11,13 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::handle::short;
-use super::{Ecs, failure};
+use super::{Ecs, default_vpc, failure};
 use crate::aws::error::{Call, Effect};
 use crate::config::AwsConfig;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
-const OPERATION: &str = "job_runner.network";
+pub(super) const OPERATION: &str = "job_runner.network";
 /// The metadata endpoint is on this machine.
 const METADATA_PATIENCE: Duration = Duration::from_secs(2);
 const MOST_METADATA_BYTES: usize = 1 << 20;
@@ -25,8 +25,8 @@ const MOST_METADATA_BYTES: usize = 1 << 20;
 /// The network of this runner's tasks, found once.
 ///
 /// In this order: `ECS_SUBNETS`; the service that `ECS_SERVICE` names; the service, or else the network interface, of
-/// the task that this process runs in. Where the last say otherwise, `ECS_SECURITY_GROUPS` and `ECS_ASSIGN_PUBLIC_IP`
-/// win. The default VPC is never taken: it would need the EC2 API, which this crate does not speak.
+/// the task that this process runs in; the default VPC, if `ECS_ALLOW_DEFAULT_VPC` allows it. Where the last say
+/// otherwise, `ECS_SECURITY_GROUPS` and `ECS_ASSIGN_PUBLIC_IP` win.
 #[derive(Debug)]
 pub(super) struct Network {
     settings: AwsConfig,
@@ -38,7 +38,8 @@ impl Network {
         Self { settings: settings.clone(), found: OnceCell::new() }
     }
 
-    /// Needs `ecs:DescribeServices`, and `ecs:DescribeTasks` inside a task, unless the subnets are set.
+    /// Needs `ecs:DescribeServices`, and `ecs:DescribeTasks` inside a task, unless the subnets are set; for the default
+    /// VPC `ec2:DescribeSubnets`.
     pub(super) async fn get(&self, ecs: &Ecs) -> Result<NetworkConfiguration> {
         let found = self.found.get_or_try_init(|| async {
             let (found, source) = self.discover(ecs).await?;
@@ -68,15 +69,17 @@ impl Network {
         if let Some(address) = &self.settings.ecs_metadata_uri {
             return own_task_network(ecs, address).await;
         }
-        let (kind, message) = if self.settings.allow_default_vpc {
-            (ErrorKind::Unsupported, "the default VPC cannot be looked up; name its subnets in ECS_SUBNETS")
-        } else {
-            (
-                ErrorKind::InvalidConfig,
-                "where tasks run is not known: set ECS_SERVICE to a service whose network they take over, or ECS_SUBNETS",
-            )
-        };
-        Err(Error::new(kind, OPERATION, &ecs.cluster, message))
+        if self.settings.allow_default_vpc {
+            let subnets = default_vpc::subnets(&ecs.connection).await?;
+            // Its subnets reach the internet only from public addresses, and images come from there:
+            // https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc.html
+            let public = AssignPublicIp::Enabled;
+            let network = AwsVpcConfiguration::builder().set_subnets(Some(subnets)).assign_public_ip(public);
+            return Ok((network.build().map_err(unusable)?, "the default VPC".to_owned()));
+        }
+        let message =
+            "where tasks run is not known: set ECS_SERVICE to a service whose network they take over, or ECS_SUBNETS";
+        Err(Error::new(ErrorKind::InvalidConfig, OPERATION, &ecs.cluster, message))
     }
 
     fn with_settings(&self, found: AwsVpcConfiguration) -> Result<AwsVpcConfiguration> {

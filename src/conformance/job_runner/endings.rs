@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::super::{Case, cases, kind};
-use super::{Fixture, request};
-use crate::job_runner::WaitOptions;
-use crate::{ErrorKind, ExecutionId, JobName, JobOutcome, JobRequest, JobRunnerExt as _, JobState};
+use super::{Fixture, GRACE_OF_THE_FIXTURE, logging, request};
+use crate::job_runner::{LogMode, WaitOptions};
+use crate::{ErrorKind, ExecutionId, JobExecution, JobName, JobOutcome, JobRequest, JobRunnerExt as _, JobState};
 
 pub(super) fn cases() -> Vec<Case<Fixture>> {
     cases![
@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         a_job_that_runs_too_long_is_timed_out,
         a_cancelled_job_is_cancelled,
         a_cancelled_job_that_exits_with_0_is_cancelled_all_the_same,
+        a_job_that_is_asked_to_end_has_the_grace_to_save_its_work,
         a_job_that_ignores_the_request_to_end_is_killed,
         cancelling_an_ended_job_changes_nothing,
         waiting_has_a_deadline_of_its_own,
@@ -61,13 +62,14 @@ async fn a_job_that_runs_too_long_is_timed_out(fixture: Fixture) {
     assert_eq!(execution.outcome(), Some(&JobOutcome::TimedOut), "{execution:?}");
 }
 
-async fn cancelled(fixture: &Fixture, args: &[&str]) {
+async fn cancelled(fixture: &Fixture, args: &[&str]) -> JobExecution {
     let execution = fixture.run(args).await;
     fixture.running(&execution).await;
     fixture.runner.cancel(&execution.id).await.unwrap();
     fixture.runner.cancel(&execution.id).await.unwrap();
     let execution = fixture.wait(&execution).await;
     assert_eq!(execution.outcome(), Some(&JobOutcome::Cancelled), "{execution:?}");
+    execution
 }
 
 async fn a_cancelled_job_is_cancelled(fixture: Fixture) {
@@ -76,6 +78,13 @@ async fn a_cancelled_job_is_cancelled(fixture: Fixture) {
 
 async fn a_cancelled_job_that_exits_with_0_is_cancelled_all_the_same(fixture: Fixture) {
     cancelled(&fixture, &["trap"]).await;
+}
+
+async fn a_job_that_is_asked_to_end_has_the_grace_to_save_its_work(fixture: Fixture) {
+    // Most of what is promised, leaving some for a busy machine.
+    let work = fixture.runner.capabilities().grace.min(GRACE_OF_THE_FIXTURE).mul_f64(0.6);
+    let execution = cancelled(&fixture, &["save", &work.as_millis().to_string()]).await;
+    assert_eq!(logging::settled(&fixture, &execution, LogMode::All, 2).await, ["ready", "saved"]);
 }
 
 async fn a_job_that_ignores_the_request_to_end_is_killed(fixture: Fixture) {

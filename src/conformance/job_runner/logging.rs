@@ -5,13 +5,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::super::{Case, cases};
 use super::Fixture;
 use crate::JobExecution;
-use crate::job_runner::{LogLine, LogMode, LogOptions};
+use crate::job_runner::{LogLine, LogMode, LogOptions, LogStream};
 
 pub(super) fn cases() -> Vec<Case<Fixture>> {
     cases![
         logs_are_complete_to_the_last_byte,
         the_tail_is_the_last_lines,
         following_sees_lines_as_they_are_written_and_ends_with_the_job,
+        lines_tell_where_they_were_written_if_the_runner_says_so,
         a_job_that_wrote_nothing_has_no_lines,
     ]
 }
@@ -23,7 +24,7 @@ pub(super) async fn lines(fixture: &Fixture, execution: &JobExecution, mode: Log
 }
 
 /// Reads until so many lines are there: some platforms need a moment to take them in.
-async fn settled(fixture: &Fixture, execution: &JobExecution, mode: LogMode, count: usize) -> Vec<String> {
+pub(super) async fn settled(fixture: &Fixture, execution: &JobExecution, mode: LogMode, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     for _ in 0..100 {
         seen = lines(fixture, execution, mode).await;
@@ -75,4 +76,16 @@ async fn a_job_that_wrote_nothing_has_no_lines(fixture: Fixture) {
     let execution = fixture.finish(&["exit", "0"]).await;
     assert!(lines(&fixture, &execution, LogMode::All).await.is_empty());
     assert!(lines(&fixture, &execution, LogMode::Follow).await.is_empty());
+}
+
+async fn lines_tell_where_they_were_written_if_the_runner_says_so(fixture: Fixture) {
+    let execution = fixture.finish(&["both"]).await;
+    settled(&fixture, &execution, LogMode::All, 2).await;
+    let logs = fixture.runner.logs(&execution.id, LogOptions { mode: LogMode::All });
+    let mut lines: Vec<(String, LogStream)> =
+        logs.map_ok(|line| (line.text, line.stream)).try_collect().await.expect("the logs can be read");
+    lines.sort_by(|one, other| one.0.cmp(&other.0));
+    let told = |stream| if fixture.runner.capabilities().log_streams { stream } else { LogStream::Unknown };
+    let expected = [("to stderr", told(LogStream::Stderr)), ("to stdout", told(LogStream::Stdout))];
+    assert_eq!(lines, expected.map(|(text, stream)| (text.to_owned(), stream)));
 }

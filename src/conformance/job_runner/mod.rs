@@ -15,6 +15,9 @@ use super::Case;
 use crate::job_runner::WaitOptions;
 use crate::{JobExecution, JobName, JobRequest, JobRunner, JobRunnerExt as _};
 
+/// What the definition allows a job that is asked to end, at most.
+const GRACE_OF_THE_FIXTURE: Duration = Duration::from_secs(10);
+
 /// A runner and the job definitions that the cases need.
 #[derive(Clone, Debug)]
 pub struct Fixture {

@@ -12,6 +12,8 @@ use crate::JobContext;
 /// - `sleep`: prints `ready` and sleeps until it is ended.
 /// - `trap`: the same, but ends with 0 when asked to end.
 /// - `ignore`: the same, but ignores the request to end.
+/// - `save MILLISECONDS`: the same, but works for so long when asked to end, prints `saved` and ends with 0.
+/// - `both`: prints a line to each of its outputs.
 /// - `print COUNT`: prints so many lines, and one without a line end.
 /// - `tick COUNT`: prints a line every 200 ms.
 /// - `report NAME…`: hands over its payload's length and checksum, its place among the tasks, and these variables.
@@ -35,6 +37,20 @@ pub fn main(args: &[String]) -> ExitCode {
             signal.recv().await;
             ExitCode::SUCCESS
         }),
+        ["save", milliseconds] => runtime.block_on(async {
+            let work = Duration::from_millis(milliseconds.parse().expect("a number of milliseconds"));
+            let mut signal = term();
+            say("ready");
+            signal.recv().await;
+            tokio::time::sleep(work).await;
+            say("saved");
+            ExitCode::SUCCESS
+        }),
+        ["both"] => {
+            say("to stdout");
+            let _ = writeln!(std::io::stderr(), "to stderr");
+            ExitCode::SUCCESS
+        }
         ["ignore"] => runtime.block_on(async {
             let mut signal = term();
             say("ready");

@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         an_expiry_out_of_range_is_refused,
         a_signed_create_refuses_to_overwrite,
         what_cannot_be_a_header_is_not_signed,
+        what_only_the_other_method_can_promise_is_not_signed,
     ]
 }
 
@@ -108,5 +109,19 @@ async fn what_cannot_be_a_header_is_not_signed(fixture: Fixture) {
         assert_eq!(kind(fixture.store.sign(&key, put).await), ErrorKind::InvalidInput, "{text:?}");
         let get = SignOptions { response_content_disposition: Some(text.to_owned()), ..SignOptions::get(MINUTE) };
         assert_eq!(kind(fixture.store.sign(&key, get).await), ErrorKind::InvalidInput, "{text:?}");
+    }
+}
+
+async fn what_only_the_other_method_can_promise_is_not_signed(fixture: Fixture) {
+    let get = || SignOptions::get(MINUTE);
+    let disposition = Some("attachment".to_owned());
+    for options in [
+        SignOptions { create_only: true, ..get() },
+        SignOptions { content_length: Some(3), ..get() },
+        SignOptions { content_type: Some("text/csv".to_owned()), ..get() },
+        SignOptions { response_content_disposition: disposition, ..SignOptions::put(MINUTE) },
+    ] {
+        let shown = format!("{options:?}");
+        assert_eq!(kind(fixture.store.sign(&fixture.key("a"), options).await), ErrorKind::InvalidInput, "{shown}");
     }
 }

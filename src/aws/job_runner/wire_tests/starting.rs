@@ -267,16 +267,27 @@ async fn inside_a_task_the_network_is_that_of_its_own_service() {
     assert_eq!(network, &json!({"subnets": ["subnet-own"], "securityGroups": ["sg-set"]}));
 }
 
+#[tokio::test]
+async fn the_default_vpc_is_taken_if_that_is_allowed() {
+    let subnets = "<DescribeSubnetsResponse><subnetSet><item><subnetId>subnet-7</subnetId></item></subnetSet>\
+                   </DescribeSubnetsResponse>";
+    let ec2 = crate::http::scripted::Server::start(vec![crate::http::scripted::Reply::ok(subnets)]).await;
+    let ecs = Ecs::new(|asked| if asked.operation == "RunTask" { started(1, asked) } else { definition() });
+    let runner = ecs.runner(&Arc::default(), |config| {
+        config.aws.subnets.clear();
+        config.aws.allow_default_vpc = true;
+        config.aws.ec2_endpoint = Some(ec2.url().to_owned());
+    });
+    runner.run(&job(), keyed("k")).await.unwrap();
+    let network = &ecs.asked("RunTask")[0]["networkConfiguration"]["awsvpcConfiguration"];
+    assert_eq!(network, &json!({"subnets": ["subnet-7"], "assignPublicIp": "ENABLED"}));
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_any_hint_the_network_is_not_guessed() {
     let ecs = Ecs::new(|_| definition());
-    for (allowed, kind) in [(false, ErrorKind::InvalidConfig), (true, ErrorKind::Unsupported)] {
-        let runner = ecs.runner(&Arc::default(), |config| {
-            config.aws.subnets.clear();
-            config.aws.allow_default_vpc = allowed;
-        });
-        assert_eq!(runner.run(&job(), keyed("k")).await.unwrap_err().kind(), kind);
-    }
+    let runner = ecs.runner(&Arc::default(), |config| config.aws.subnets.clear());
+    assert_eq!(runner.run(&job(), keyed("k")).await.unwrap_err().kind(), ErrorKind::InvalidConfig);
 }
 
 // https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTaskDefinition.html#API_DescribeTaskDefinition_Errors
