@@ -4,9 +4,10 @@
 //! is the same as doing it once, and otherwise ends as [`Indeterminate`](crate::ErrorKind::Indeterminate).
 
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -21,9 +22,11 @@ pub struct RetryPolicy {
     pub first_backoff: Duration,
     /// The longest pause, also where the provider asks for a longer one.
     pub max_backoff: Duration,
-    /// How long one attempt may take. Bodies that are streamed are not counted.
+    /// How long one attempt may be silent: without an answer, and without bytes of the request that leave. What is
+    /// streamed to the caller is not counted.
     pub attempt_timeout: Duration,
-    /// How long the whole call may take, pauses included.
+    /// How long the whole call may take, pauses included. A request with a body may take longer by the time that its
+    /// bytes need at 32 KiB/s.
     pub call_timeout: Duration,
     /// How many retries may be spent, over all calls of a client, before successes have earned new ones: when
     /// everything fails, retries stop making it worse.
@@ -47,6 +50,34 @@ impl Default for RetryPolicy {
 /// The slowest connection that a transfer is waited for, in bytes a second, over all that travels at the same time.
 const SLOWEST_BYTES_PER_SECOND: u64 = 32 * 1024;
 
+/// How many times faster bytes travel that are copied from one place of the provider's to another.
+const COPIES_ARE_FASTER: u64 = 64;
+
+/// How far this machine's clock may be from a service's.
+const CLOCK_SKEW: Duration = Duration::from_secs(600);
+
+/// Whether what is found was there before the call began, and so kept it out. Otherwise an attempt whose answer was
+/// lost may have been applied, and what it made be replaced or deleted since.
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+pub(crate) fn was_there_before(changed: SystemTime, begun: SystemTime) -> bool {
+    changed + CLOCK_SKEW < begun
+}
+
+/// The last sign of life of a request that is on its way. Clones are of the same request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activity(Arc<Mutex<Option<Instant>>>);
+
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+impl Activity {
+    pub(crate) fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Whether doing a call twice is the same as doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each provider feature uses some; without any there is no caller")]
@@ -65,37 +96,51 @@ pub(crate) enum Safety {
 pub(crate) struct Retrier {
     policy: RetryPolicy,
     budget: Arc<AtomicU32>,
+    activity: Activity,
 }
 
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
 impl Retrier {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
         let budget = Arc::new(AtomicU32::new(policy.budget));
-        Self { policy, budget }
+        Self { policy, budget, activity: Activity::default() }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
-    /// The same policy and budget, with time for a body of so many bytes: large ones are not counted against the
-    /// time-outs, but still may not take for ever.
+    /// The same policy and budget for a request with so many bytes in its body: it may take as long as they need, but
+    /// not be silent for longer than others. The body has to be [watched](Self::activity).
     pub(crate) fn for_body(&self, bytes: u64) -> Self {
-        let mut retrier = self.clone();
+        let mut retrier = Self { activity: Activity::default(), ..self.clone() };
         let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
+        retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
+        retrier
+    }
+
+    /// The same policy and budget with time for a copy of so many bytes by the provider, of which nothing is seen.
+    pub(crate) fn for_copy(&self, bytes: u64) -> Self {
+        let mut retrier = self.clone();
+        let extra = Duration::from_secs(bytes / (SLOWEST_BYTES_PER_SECOND * COPIES_ARE_FASTER));
         retrier.policy.attempt_timeout = retrier.policy.attempt_timeout.saturating_add(extra);
         retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
         retrier
     }
 
+    /// Where the bodies of this call's requests tell how they are getting on.
+    pub(crate) fn activity(&self) -> Activity {
+        self.activity.clone()
+    }
+
     /// Makes a call, and again after failures that pass, until it succeeds or the policy says stop. `attempt` is told
     /// its number, from 1.
     ///
-    /// A failure that is not passing, after an attempt whose answer was lost, may be the echo of that attempt: a caller
-    /// with preconditions compares the id of the write before it believes it ([`Error::may_have_applied`] is set).
+    /// A refusal for the state that was found, after an attempt whose answer was lost, may be the echo of that attempt:
+    /// a caller compares the id of the write before it believes it ([`Error::may_have_applied`] is set).
     ///
-    /// After the last failure the error is the attempt's own, except that a call which may have been applied, and is
-    /// not [`Safety::Repeatable`], ends as `Indeterminate`.
+    /// After the last failure the error is the attempt's own. But where an attempt may have been applied, what says
+    /// nothing of that, be it a passing failure or a denial, ends as `Indeterminate`.
     pub(crate) async fn run<T, F, Fut>(
         &self,
         operation: &'static str,
@@ -107,19 +152,18 @@ impl Retrier {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let deadline = after(self.policy.call_timeout);
+        let deadline = later(Instant::now(), self.policy.call_timeout);
         let mut maybe_applied = false;
         for number in 1.. {
-            let until = deadline.min(after(self.policy.attempt_timeout));
             // On the heap: a request of the AWS SDK takes 12 KB, which every layer above would move.
-            let error = match timeout_at(until, Box::pin(attempt(number))).await {
-                Ok(Ok(value)) => {
+            let error = match self.unless_silent(deadline, Box::pin(attempt(number))).await {
+                Some(Ok(value)) => {
                     self.earn();
                     return Ok(value);
                 }
-                Ok(Err(error)) => error,
+                Some(Err(error)) => error,
                 // What was under way may have arrived.
-                Err(_) => Error::new(ErrorKind::Timeout, operation, subject, "the attempt took too long")
+                None => Error::new(ErrorKind::Timeout, operation, subject, "there was no answer in time")
                     .with_may_have_applied(),
             };
             maybe_applied |= error.may_have_applied();
@@ -127,17 +171,29 @@ impl Retrier {
             let pause = self.pause(number, error.retry_after());
             let in_time = pause < deadline.saturating_duration_since(Instant::now());
             if !error.is_transient() || !safe || !in_time || number >= self.policy.max_attempts || !self.spend() {
-                let unknown = maybe_applied && error.is_transient() && safety != Safety::Read;
-                return Err(match (unknown, maybe_applied && safety != Safety::Read) {
-                    (true, _) => error.into_indeterminate(),
-                    (false, true) => error.with_may_have_applied(),
-                    (false, false) => error,
+                return Err(match maybe_applied && safety != Safety::Read {
+                    true if tells_of_the_state(error.kind()) => error.with_may_have_applied(),
+                    true => error.into_indeterminate(),
+                    false => error,
                 });
             }
             tracing::debug!(operation, attempt = number, kind = %error.kind(), "the call failed and is repeated");
             sleep(pause).await;
         }
         Err(Error::new(ErrorKind::Internal, operation, subject, "no attempt was made"))
+    }
+
+    /// How the attempt ends; `None` if it is silent for too long, or the call's time is up.
+    async fn unless_silent<T>(&self, deadline: Instant, attempt: impl Future<Output = T>) -> Option<T> {
+        let mut attempt = pin!(attempt);
+        let mut heard = Instant::now();
+        loop {
+            let until = deadline.min(later(heard, self.policy.attempt_timeout));
+            if let Ok(ended) = timeout_at(until, &mut attempt).await {
+                return Some(ended);
+            }
+            heard = self.activity.last().filter(|last| *last > heard && until < deadline)?;
+        }
     }
 
     fn pause(&self, number: u32, asked: Option<Duration>) -> Duration {
@@ -152,8 +208,7 @@ impl Retrier {
 
     fn earn(&self) {
         let full = self.policy.budget;
-        let _ =
-            self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left < full).then_some(left + 1));
+        let _ = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left < full).then(|| left + 1));
     }
 }
 
@@ -169,11 +224,17 @@ pub(crate) fn retry_after(text: &str) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default())
 }
 
+/// Whether a refusal is about what there is, which an earlier attempt may have changed.
+fn tells_of_the_state(kind: ErrorKind) -> bool {
+    use ErrorKind::{AlreadyExists, NotFound, PreconditionFailed, VersionDisabled};
+    matches!(kind, AlreadyExists | NotFound | PreconditionFailed | VersionDisabled)
+}
+
 /// The moment so much later; a policy that says "for ever" means a year.
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
-fn after(wait: Duration) -> Instant {
+fn later(than: Instant, wait: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + wait.min(YEAR)
+    than + wait.min(YEAR)
 }
 
 #[cfg(test)]
@@ -235,11 +296,65 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_says_nothing_of_an_attempt_whose_answer_was_lost_leaves_its_end_open() {
+        for (refusal, expected) in [
+            (ErrorKind::PermissionDenied, ErrorKind::Indeterminate),
+            (ErrorKind::Corrupt, ErrorKind::Indeterminate),
+            (ErrorKind::NotFound, ErrorKind::NotFound),
+        ] {
+            let failures = |number| match number {
+                1 => failure(ErrorKind::Unavailable).with_may_have_applied(),
+                _ => failure(refusal),
+            };
+            assert_eq!(sends(Safety::Repeatable, RetryPolicy::default(), failures).await, (2, expected));
+            assert_eq!(sends(Safety::Read, RetryPolicy::default(), failures).await, (2, refusal));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_never_outlives_its_deadline() {
         let begun = Instant::now();
         let retrier = Retrier::new(RetryPolicy::default());
         let result: Result<()> = retrier.run("t", "x", Safety::Repeatable, |_| std::future::pending()).await;
         assert!(result.is_err() && begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_gets_on_may_take_long_and_one_that_does_not_may_not() {
+        let begun = Instant::now();
+        let policy = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+        let retrier = Retrier::new(policy).for_body(20 << 20);
+        let mut moments = Vec::new();
+        for signs in [30, 3] {
+            let result = retrier.run("t", "x", Safety::Repeatable, async |_| {
+                for _ in 0..signs {
+                    sleep(Duration::from_secs(20)).await;
+                    retrier.activity().note();
+                }
+                if signs == 3 {
+                    std::future::pending::<()>().await
+                }
+                Ok(())
+            });
+            moments.push((result.await.is_ok(), begun.elapsed().as_secs()));
+        }
+        assert_eq!(moments, [(true, 600), (false, 600 + 60 + 30)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pending_work_ends_within_three_pauses_of_the_end_of_an_outage() {
+        for seed in 0..200 {
+            fastrand::seed(seed);
+            let policy = RetryPolicy { max_attempts: u32::MAX, budget: u32::MAX, ..RetryPolicy::default() };
+            let longest = policy.max_backoff;
+            let (begun, outage) = (Instant::now(), Duration::from_millis(300 * seed % 40_000));
+            let retrier = Retrier::new(policy);
+            let ended = retrier.run("t", "x", Safety::Repeatable, async |_| {
+                if begun.elapsed() < outage { Err(failure(ErrorKind::Unavailable)) } else { Ok(()) }
+            });
+            ended.await.unwrap();
+            assert!(begun.elapsed() <= outage + 3 * longest, "seed {seed}: {:?}", begun.elapsed());
+        }
     }
 
     #[tokio::test(start_paused = true)]

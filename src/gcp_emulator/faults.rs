@@ -128,6 +128,10 @@ impl Faults {
         self.0.clear();
     }
 
+    pub(super) fn clear_of(&mut self, path: &str) {
+        self.0.retain(|fault| fault.path.as_deref() != Some(path));
+    }
+
     pub(super) fn waiting(&self) -> &[Fault] {
         &self.0
     }

@@ -242,6 +242,11 @@ impl Emulator {
         server::lock(&self.shared.faults).clear();
     }
 
+    /// Drops the faults that still wait for this path.
+    pub fn clear_faults_of(&self, path: &str) {
+        server::lock(&self.shared.faults).clear_of(path);
+    }
+
     /// The calls served so far, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Served> {

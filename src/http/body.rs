@@ -11,13 +11,18 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::Failure;
+use crate::retry::Activity;
 
 /// The body of a request: pieces that are sent one after the other without being copied together. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestBody {
     pieces: VecDeque<Bytes>,
     left: u64,
+    activity: Activity,
 }
+
+/// What goes to the connection at once: few enough that a slow one shows signs of life.
+const FRAME_BYTES: usize = 256 * 1024;
 
 impl RequestBody {
     pub(crate) fn empty() -> Self {
@@ -27,7 +32,12 @@ impl RequestBody {
     pub(crate) fn of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces, left }
+        Self { pieces, left, activity: Activity::default() }
+    }
+
+    /// Tells how it is getting on.
+    pub(crate) fn watched(self, activity: Activity) -> Self {
+        Self { activity, ..self }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -40,9 +50,15 @@ impl Body for RequestBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.pieces.pop_front().map(|piece| {
-            self.left -= piece.len() as u64;
-            Ok(Frame::data(piece))
+        // Asked for more, the connection has taken what came before.
+        self.activity.note();
+        let frame = match self.pieces.front_mut() {
+            Some(piece) if piece.len() > FRAME_BYTES => Some(piece.split_to(FRAME_BYTES)),
+            _ => self.pieces.pop_front(),
+        };
+        Poll::Ready(frame.map(|frame| {
+            self.left -= frame.len() as u64;
+            Ok(Frame::data(frame))
         }))
     }
 

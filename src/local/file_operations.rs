@@ -173,15 +173,21 @@ pub(crate) fn write_atomically(
     operations.sync_directory(directory)
 }
 
+/// How often a file is looked for again that is moved away while it is opened.
+const MOVES: u32 = 32;
+
 /// Opens what lies below a directory. No component may be a symbolic link or lead out, whatever is swapped meanwhile.
 pub(crate) fn open_beneath(directory: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut moved_away = 0;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     loop {
         match fs::openat2(directory, path, flags, Mode::empty(), resolve) {
             Ok(opened) => return Ok(opened),
             // A rename somewhere on the way.
             Err(Errno::AGAIN | Errno::INTR) => {}
+            // What was found has been moved out of the directory before it was open, as a deletion does.
+            Err(Errno::XDEV) if moved_away < MOVES => moved_away += 1,
             // An old kernel, or a sandbox that knows only the older calls.
             Err(Errno::NOSYS | Errno::PERM) => return walk_beneath(directory, path, flags),
             Err(error) => return Err(error.into()),

@@ -6,6 +6,8 @@
 mod body;
 mod contract;
 mod ext;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod lost_answer;
 mod metadata;
 mod options;
 #[cfg(any(feature = "aws", feature = "gcp"))]
@@ -20,6 +22,8 @@ mod writer;
 pub use body::{ByteStream, GetResult};
 pub use contract::ObjectStore;
 pub use ext::ObjectStoreExt;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+pub(crate) use lost_answer::Write;
 pub use metadata::{ContentHeaders, Crc32c, MAX_METADATA_BYTES, Metadata, ObjectMeta, ObjectSummary};
 pub use options::{
     ByteRange, CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,

@@ -11,14 +11,14 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use anycloud::secret_store::{PutSecretOptions, SecretStore};
-use anycloud::{Cloud, Config, Error, SecretName, VersionSelector};
+use anycloud::{Cloud, Config, Error, Provider, SecretName, VersionSelector};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt as _;
 use libtest_mimic::Failed;
 
 use crate::operation::Family;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Upstream};
 use crate::{RUNTIME, fault_matrix, gcp, histories, sockets};
 
 /// Tells a process that it is the one that is searched.
@@ -145,7 +145,7 @@ async fn aws() {
         (500, refusal("InternalServiceError")),
         (503, format!("<html>{VALUE}</html>")),
     ];
-    let proxy = Proxy::start("http://127.0.0.1:9", Duration::ZERO).await;
+    let proxy = Proxy::start(Upstream::At("127.0.0.1:9".to_owned()), Duration::ZERO).await;
     for (status, body) in &answers {
         proxy.always(*status, body);
         let mut config = sockets::aws_config(&proxy.url, "");
@@ -171,7 +171,7 @@ async fn local() {
 }
 
 async fn gcp() {
-    let tally = fault_matrix::run(Some(Family::Secrets), VALUE, &inspect).await;
+    let tally = fault_matrix::run(Provider::Gcp, Some(Family::Secrets), VALUE, &inspect).await;
     println!("E, gcp: {} cells, {} faults injected", tally.cells, tally.faults);
     for problem in &tally.problems {
         search("a finding", problem);

@@ -18,7 +18,7 @@ use libtest_mimic::Failed;
 use crate::histories::directory;
 
 /// Polls so many times, then drops. `None` if it had not ended by then.
-async fn poll_times<F: Future>(times: usize, call: F) -> Option<F::Output> {
+pub(crate) async fn poll_times<F: Future>(times: usize, call: F) -> Option<F::Output> {
     let mut call = Box::pin(call);
     let mut polls = 0;
     std::future::poll_fn(move |context| {

@@ -76,11 +76,12 @@ pub(crate) fn clients(config: &Config) -> Clients {
     }
 }
 
-pub(crate) fn scene(url: &str, name: &str, canary: &str) -> Scene {
+pub(crate) fn scene(url: &str, name: &str, canary: &str, policy: &RetryPolicy) -> Scene {
     let config = config(url, name);
+    let faulted = Config { retry: policy.clone(), ..config.clone() };
     Scene {
         name: name.to_owned(),
-        faulted: clients(&config),
+        faulted: clients(&faulted),
         clean: clients(&config),
         quick: JobName::new("quick").expect("a name"),
         long: JobName::new("long").expect("a name"),

@@ -227,10 +227,14 @@ pub(crate) async fn play(
 
 /// The seeds to play: one that was printed, or so many from a fixed one on.
 pub(crate) fn seeds(usual: u64) -> Vec<u64> {
+    numbers("ANYCLOUD_TEST_HISTORIES", usual)
+}
+
+pub(crate) fn numbers(variable: &str, usual: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("ANYCLOUD_TEST_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number("ANYCLOUD_TEST_HISTORIES").unwrap_or(usual)).collect(),
+        None => (1..=number(variable).unwrap_or(usual)).collect(),
     }
 }
 

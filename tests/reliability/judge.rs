@@ -18,21 +18,26 @@ pub(crate) enum Class {
     Permanent(ErrorKind),
 }
 
+impl Class {
+    fn refusal(self) -> Option<ErrorKind> {
+        if let Self::Permanent(kind) = self { Some(kind) } else { None }
+    }
+}
+
 /// What was seen of one cell.
 pub(crate) struct Seen {
     pub(crate) operation: Operation,
-    pub(crate) class: Class,
+    /// What happened to it.
+    pub(crate) classes: Vec<Class>,
     /// What the operation answers when nothing goes wrong.
     pub(crate) expected: String,
     pub(crate) verdict: Result<String, Error>,
     pub(crate) truth: Option<Truth>,
     pub(crate) took: Duration,
     pub(crate) deadline: Duration,
-    /// How often the request that met the fault was sent, and how often it is when nothing goes wrong.
+    /// How often the request that met the first fault was sent, and how often it may be.
     pub(crate) sends: usize,
-    pub(crate) usual_sends: usize,
-    /// Which send met the fault, from 1.
-    pub(crate) attempt: usize,
+    pub(crate) most_sends: Option<usize>,
 }
 
 impl Seen {
@@ -56,7 +61,7 @@ impl Seen {
             }
             Err(error) => self.judge_error(error, &mut problems),
         }
-        if matches!(self.class, Class::Permanent(_)) && self.sends > self.usual_sends + self.attempt - 1 {
+        if self.most_sends.is_some_and(|most| self.sends > most) {
             problems.push(format!("a final refusal was sent again: {} sends", self.sends));
         }
         problems
@@ -86,15 +91,18 @@ impl Seen {
                 | ErrorKind::Conflict
                 | ErrorKind::Corrupt
         );
-        match self.class {
-            Class::Permanent(expected)
-                if kind == expected || (expected == ErrorKind::InvalidInput && kind == ErrorKind::Internal) => {}
-            Class::Permanent(expected) => problems.push(format!("the refusal is {expected}, and it says {error}")),
-            Class::Before | Class::After if !passing => problems.push(format!("a false answer: {error}")),
-            Class::Before | Class::After if self.truth.is_none() && kind != ErrorKind::Corrupt && !self.in_stream() => {
-                problems.push(format!("a read did not survive one passing fault: {error}"));
-            }
-            Class::Before | Class::After => {}
+        let refusals: Vec<ErrorKind> = self.classes.iter().filter_map(|class| class.refusal()).collect();
+        let means = |refusal: &ErrorKind| {
+            *refusal == kind || (*refusal == ErrorKind::InvalidInput && kind == ErrorKind::Internal)
+        };
+        let all_final = refusals.len() == self.classes.len();
+        if refusals.iter().any(means) {
+            return;
+        }
+        if all_final || !passing {
+            problems.push(format!("a false answer after the refusals {refusals:?}: {error}"));
+        } else if refusals.is_empty() && self.truth.is_none() && kind != ErrorKind::Corrupt && !self.in_stream() {
+            problems.push(format!("a read did not survive passing faults: {error}"));
         }
     }
 

@@ -1,17 +1,22 @@
 //! What the crate promises when the network, the server or the caller misbehaves, made to happen.
 //!
 //! Each trial is one lane, named for what it proves, and prints its counts. What needs a server that is not there is
-//! skipped with the reason; with `ANYCLOUD_TEST_REQUIRE_ALL` set, that is a failure. A history that fails prints its
-//! seed; `ANYCLOUD_TEST_SEED` plays it again, and `ANYCLOUD_TEST_HISTORIES` sets how many are played.
+//! skipped with the reason; with `ANYCLOUD_TEST_REQUIRE_ALL` set, that is a failure. A plan or history that fails
+//! prints its seed, and `ANYCLOUD_TEST_SEED` plays it again; `ANYCLOUD_TEST_CELL` plays the cells of the matrix whose
+//! name has this part. `ANYCLOUD_TEST_PLANS` and `ANYCLOUD_TEST_HISTORIES` set how many are played on each provider.
 
 // The lanes choose their servers and seeds by the environment, and print counts.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
+mod aws;
 mod canaries;
 mod dropping;
+mod dropping_remote;
 mod fault_matrix;
 mod gcp;
+mod healing;
 mod histories;
+mod history_lanes;
 mod judge;
 mod linearizability;
 mod operation;
@@ -19,31 +24,32 @@ mod planted_bugs;
 mod proxy;
 mod scenarios;
 mod sockets;
+mod stage;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use anycloud::gcp_emulator::{Fault, FaultAction};
-use anycloud::{Cloud, Config, ObjectStore};
+use anycloud::Provider;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 
 use operation::Family;
-use planted_bugs::{BUGS, Planted};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime starts"));
 
-fn matrix(family: Family) -> Result<(), Failed> {
-    let tally = RUNTIME.block_on(fault_matrix::run(Some(family), "a value ", &|_| {}));
-    tally.conclude(&format!("A, gcp, {family:?}"))
+fn trial<F>(name: &'static str, run: fn() -> F) -> Trial
+where
+    F: Future<Output = Result<(), Failed>> + 'static,
+{
+    Trial::test(name, move || RUNTIME.block_on(run()))
 }
 
-/// A server that the environment names, or a trial that says that it does not.
+/// A trial that needs what a variable says, or one that says that it does not.
 fn server<F>(variable: &'static str, name: &'static str, run: fn(String) -> F) -> Trial
 where
     F: Future<Output = Result<(), Failed>> + 'static,
 {
     match std::env::var(variable) {
-        Ok(url) => Trial::test(name, move || RUNTIME.block_on(run(url))),
+        Ok(value) => Trial::test(name, move || RUNTIME.block_on(run(value))),
         Err(_) if std::env::var_os("ANYCLOUD_TEST_REQUIRE_ALL").is_some() => {
             Trial::test(name, move || Err(format!("{variable} is not set").into()))
         }
@@ -54,112 +60,62 @@ where
     }
 }
 
-fn local_stores(root: &std::path::Path) -> Result<Vec<Arc<dyn ObjectStore>>, anycloud::Error> {
-    (0..histories::CLIENTS).map(|_| Ok(Cloud::connect(Config::local(root))?.objects().clone())).collect()
+/// A trial with the AWS clients, whose credentials, here made up, are found as everywhere. The server needs none.
+fn aws<F>(name: &'static str, run: fn(String) -> F) -> Trial
+where
+    F: Future<Output = Result<(), Failed>> + 'static,
+{
+    server("AWS_ACCESS_KEY_ID", name, run)
 }
 
-async fn local_histories() -> Result<(), Failed> {
-    let root = histories::directory("histories");
-    let stores = local_stores(&root)?;
-    let (seeds, mut calls, mut unknown) = (histories::seeds(150), 0, 0);
-    for seed in &seeds {
-        let history = histories::play(&stores, *seed, true, None).await?;
-        calls += history.entries.len();
-        unknown += history.unknown();
-        if !history.is_right() {
-            return Err(format!("ANYCLOUD_TEST_SEED={seed}: {}", history.describe()).into());
-        }
-    }
-    let _ = std::fs::remove_dir_all(root);
-    println!("B, local: {} histories, {calls} calls judged, {unknown} of them unknown, 0 violations", seeds.len());
-    if unknown == 0 { Err("no call was dropped".into()) } else { Ok(()) }
+async fn matrix(provider: Provider, family: Family) -> Result<(), Failed> {
+    let tally = fault_matrix::run(provider, Some(family), "a value ", &|_| {}).await;
+    tally.conclude(&format!("A, {provider:?}, {family:?}"))
 }
 
-async fn gcp_histories() -> Result<(), Failed> {
-    let seeds = histories::seeds(40);
-    let names: Vec<String> = seeds.iter().map(|seed| format!("history-{seed}-end")).collect();
-    let emulator = Arc::new(gcp::emulator(&names));
-    let (mut calls, mut unknown) = (0, 0);
-    for (seed, name) in seeds.iter().zip(&names) {
-        let stores: Vec<_> =
-            (0..histories::CLIENTS).filter_map(|_| gcp::clients(&gcp::config(emulator.url(), name)).objects).collect();
-        let (server, scene) = (emulator.clone(), name.clone());
-        let mischief: histories::Mischief = Arc::new(move |random| {
-            let action = match random.u8(..40) {
-                0 => FaultAction::Reset,
-                1 => FaultAction::Status { code: 503, retry_after_seconds: None },
-                2 => FaultAction::LoseAnswer,
-                3 => FaultAction::Truncate { after_bytes: 5 },
-                4 => FaultAction::Status { code: 429, retry_after_seconds: None },
-                5 => FaultAction::Delay { millis: 3 },
-                _ => return,
-            };
-            server.add_fault(Fault { path: Some(scene.clone()), ..Fault::next("*", action) });
-        });
-        let history = histories::play(&stores, *seed, true, Some(mischief)).await?;
-        calls += history.entries.len();
-        unknown += history.unknown();
-        if !history.is_right() {
-            return Err(format!("ANYCLOUD_TEST_SEED={seed}: {}", history.describe()).into());
-        }
-    }
-    let faults = emulator.requests().iter().filter(|served| served.fault.is_some()).count();
-    let count = seeds.len();
-    println!(
-        "B, gcp: {count} histories, {calls} calls judged, {unknown} unknown, {faults} faults injected, 0 violations"
-    );
-    Ok(())
+async fn plans(provider: Provider) -> Result<(), Failed> {
+    let tally = fault_matrix::run_plans(provider, &histories::numbers("ANYCLOUD_TEST_PLANS", 500)).await;
+    tally.conclude(&format!("A, {provider:?}, plans of two and three faults"))
 }
 
-async fn planted_bugs() -> Result<(), Failed> {
-    let root = histories::directory("planted");
-    let mut missed = Vec::new();
-    for bug in BUGS {
-        let inner = Cloud::connect(Config::local(root.join(format!("{bug:?}"))))?.objects().clone();
-        let mut caught = None;
-        for seed in 1..=50 {
-            let planted: Arc<dyn ObjectStore> = Arc::new(Planted::new(inner.clone(), bug, seed));
-            if !histories::play(&[planted], seed, false, None).await?.is_right() {
-                caught = Some(seed);
-                break;
-            }
-        }
-        match caught {
-            Some(seed) => println!("B′, {bug:?}: caught in history {seed}"),
-            None => missed.push(bug),
-        }
-    }
-    let _ = std::fs::remove_dir_all(root);
-    if missed.is_empty() { Ok(()) } else { Err(format!("not caught within 50 histories: {missed:?}").into()) }
-}
-
-fn main() {
-    if canaries::is_child() {
-        return canaries::child();
-    }
-    let arguments = Arguments::from_args();
-    let trials = vec![
-        Trial::test("a_fault_matrix::gcp_objects_end_applied_not_applied_or_unknown", || matrix(Family::Objects)),
-        Trial::test("a_fault_matrix::gcp_secrets_end_applied_not_applied_or_unknown", || matrix(Family::Secrets)),
-        Trial::test("a_fault_matrix::gcp_jobs_end_applied_not_applied_or_unknown", || matrix(Family::Jobs)),
-        Trial::test("a_sockets::gcp_ends_applied_not_applied_or_unknown", || RUNTIME.block_on(sockets::emulator())),
+fn trials() -> Vec<Trial> {
+    use Provider::{Aws, Gcp};
+    let judge = || Trial::test("b_histories::the_judge_knows_right_from_wrong", linearizability::self_test);
+    vec![
+        trial("a_fault_matrix::gcp_objects_end_applied_not_applied_or_unknown", || matrix(Gcp, Family::Objects)),
+        trial("a_fault_matrix::gcp_secrets_end_applied_not_applied_or_unknown", || matrix(Gcp, Family::Secrets)),
+        trial("a_fault_matrix::gcp_jobs_end_applied_not_applied_or_unknown", || matrix(Gcp, Family::Jobs)),
+        aws("a_fault_matrix::aws_objects_end_applied_not_applied_or_unknown", |_| matrix(Aws, Family::Objects)),
+        aws("a_fault_matrix::aws_secrets_end_applied_not_applied_or_unknown", |_| matrix(Aws, Family::Secrets)),
+        trial("a_plans::gcp_ends_applied_not_applied_or_unknown", || plans(Gcp)),
+        aws("a_plans::aws_ends_applied_not_applied_or_unknown", |_| plans(Aws)),
+        trial("a_sockets::gcp_ends_applied_not_applied_or_unknown", sockets::emulator),
         server(
             "ANYCLOUD_TEST_LOCALSTACK",
             "a_sockets::localstack_ends_applied_not_applied_or_unknown",
             sockets::localstack,
         ),
         server("ANYCLOUD_TEST_FAKE_GCS", "a_sockets::fake_gcs_ends_applied_not_applied_or_unknown", sockets::fake_gcs),
-        Trial::test("b_histories::the_judge_knows_right_from_wrong", linearizability::self_test),
-        Trial::test("b_histories::local_objects_are_linearizable_though_calls_are_dropped", || {
-            RUNTIME.block_on(local_histories())
-        }),
-        Trial::test("b_histories::gcp_objects_are_linearizable_under_faults", || RUNTIME.block_on(gcp_histories())),
-        Trial::test("b_planted_bugs::each_is_caught_within_50_histories", || RUNTIME.block_on(planted_bugs())),
-        Trial::test("d_scenarios::each_ends_as_its_data_says", || RUNTIME.block_on(scenarios::run())),
+        judge(),
+        trial("b_histories::local_objects_are_linearizable_though_calls_are_dropped", history_lanes::on_local),
+        trial("b_histories::gcp_objects_are_linearizable_under_faults", history_lanes::on_gcp),
+        aws("b_histories::aws_objects_are_linearizable_under_faults", |_| history_lanes::on_aws()),
+        trial("b_planted_bugs::each_is_caught_within_50_histories", history_lanes::planted_bugs),
+        trial("d_scenarios::each_ends_as_its_data_says", scenarios::run),
         Trial::test("e_canaries::no_secret_leaks_at_the_finest_level", canaries::run),
-        Trial::test("dropping::local_objects_stay_old_or_new", || RUNTIME.block_on(dropping::objects())),
-        Trial::test("dropping::local_secrets_stay_old_or_new", || RUNTIME.block_on(dropping::secrets())),
-        Trial::test("dropping::local_jobs_run_at_most_once", || RUNTIME.block_on(dropping::jobs())),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
+        trial("dropping::local_objects_stay_old_or_new", dropping::objects),
+        trial("dropping::local_secrets_stay_old_or_new", dropping::secrets),
+        trial("dropping::local_jobs_run_at_most_once", dropping::jobs),
+        trial("dropping::gcp_stays_old_or_new", || dropping_remote::run(Gcp)),
+        aws("dropping::aws_stays_old_or_new", |_| dropping_remote::run(Aws)),
+        trial("healing::gcp_ends_within_three_pauses", || healing::run(Gcp)),
+        aws("healing::aws_ends_within_three_pauses", |_| healing::run(Aws)),
+    ]
+}
+
+fn main() {
+    if canaries::is_child() {
+        return canaries::child();
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials()).exit();
 }

@@ -7,7 +7,7 @@ use libtest_mimic::Failed;
 use serde::Deserialize;
 
 use crate::gcp;
-use crate::operation::{OPERATIONS, Operation, Truth};
+use crate::operation::{Operation, Truth, operations};
 
 const OURS: &str = include_str!("retry_scenarios.json");
 const GOOGLES: &str = include_str!("google_retry_tests.json");
@@ -42,8 +42,7 @@ struct GoogleTest {
 }
 
 fn operation(family: &str, name: &str) -> Operation {
-    *OPERATIONS
-        .iter()
+    *operations()
         .find(|operation| format!("{:?}", operation.family) == family && operation.name == name)
         .unwrap_or_else(|| panic!("no operation {family} {name}"))
 }
@@ -119,7 +118,7 @@ pub(crate) async fn run() -> Result<(), Failed> {
     let emulator = gcp::emulator(&names);
     let (mut cells, mut problems) = (0, Vec::new());
     for (scenario, name) in scenarios.iter().zip(&names) {
-        let scene = gcp::scene(emulator.url(), name, "a value ");
+        let scene = gcp::scene(emulator.url(), name, "a value ", &gcp::policy());
         let operation = operation(&scenario.family, &scenario.operation);
         (operation.prepare)(&scene).await?;
         let before = emulator.requests().len();

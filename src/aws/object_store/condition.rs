@@ -1,11 +1,12 @@
 use std::fmt;
+use std::time::SystemTime;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::bucket::Bucket;
 use super::version::state;
-use crate::object_store::{HeadOptions, ObjectMeta};
-use crate::{Error, ErrorKind, ObjectKey, PutMode, Result, WriteId};
+use crate::object_store::{HeadOptions, ObjectMeta, Write};
+use crate::{Error, ErrorKind, PutMode, Result};
 
 /// The precondition of a write, as S3 takes it.
 #[derive(Clone, Debug, Default)]
@@ -27,37 +28,26 @@ impl Condition {
     }
 }
 
-/// One logical write: what its answer, or the lack of one, is judged by.
-pub(super) struct Write<'a> {
-    pub(super) operation: &'static str,
-    pub(super) key: &'a ObjectKey,
-    pub(super) mode: &'a PutMode,
-    pub(super) id: &'a WriteId,
-    pub(super) deadline: Instant,
-}
-
 impl Bucket {
     /// What became of a write that ended in an error: `Ok` if it was applied after all.
-    ///
-    /// A condition that fails after an attempt whose answer was lost may be the echo of that attempt: the id that
-    /// the object carries tells.
     pub(super) async fn settle(&self, write: Write<'_>, error: Error) -> Result<ObjectMeta> {
-        let refused = error.kind() == ErrorKind::PreconditionFailed;
         if !error.may_have_applied() {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }
         let now = timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await;
-        match (now, write.mode) {
-            (Ok(Ok(meta)), _) if meta.write_id.as_ref() == Some(write.id) => Ok(meta),
-            // Somebody else's object kept ours out.
-            (Ok(Ok(_)), PutMode::Create) if refused => Err(judged(write.mode, error).with_write_id(write.id.clone())),
-            // Ours may have been applied and then replaced or deleted.
-            _ => {
-                let error = error.with_operation(write.operation, self.uri(write.key));
-                Err(error.into_indeterminate().with_write_id(write.id.clone()))
-            }
-        }
+        let found = now.ok().and_then(Result::ok).map(|meta| {
+            let changed = changed(&meta);
+            (meta, changed)
+        });
+        write.verdict(found, self.uri(write.key), error).map_err(|error| judged(write.mode, error))
     }
+}
+
+/// When the object became what it is. One that was uploaded in parts, as its ETag shows, bears the time at which its
+/// upload began: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
+fn changed(meta: &ObjectMeta) -> Option<SystemTime> {
+    let etag = state(&meta.version, "object_store.head", "").ok()?.etag;
+    (!etag.contains('-')).then_some(meta.last_modified)
 }
 
 /// A refused condition in the words of the contract.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, MetadataDirective, StorageClass};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -6,11 +7,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, MAX_PARTS, changing, reading};
-use super::condition::{Condition, Write};
+use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::multipart::{Multipart, Part};
 use super::version::{state, version};
-use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult};
+use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
 
@@ -85,9 +86,8 @@ impl Copy<'_> {
     async fn in_one(&self, meta: &ObjectMeta, etag: &str, attributes: &Attributes) -> Result<PutResult> {
         let Self { bucket, subject, .. } = self;
         let condition = Condition::of(&self.options.mode, OPERATION, subject)?;
-        // The bytes do not come this way, and travel faster there.
-        let retrier = bucket.connection.retrier().for_body(meta.size / 64);
-        let deadline = Instant::now() + retrier.policy().call_timeout;
+        let retrier = bucket.connection.retrier().for_copy(meta.size);
+        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
         let request = with_attributes!(bucket.client().await?.copy_object(), attributes)
             .bucket(&bucket.name)
             .key(self.to.as_str())
@@ -125,7 +125,7 @@ impl Copy<'_> {
             Err(error) if error.kind() == ErrorKind::InvalidConfig => Err(error),
             Err(error) => {
                 let (mode, id) = (&self.options.mode, &self.write_id);
-                let write = Write { operation: OPERATION, key: self.to, mode, id, deadline };
+                let write = Write { operation: OPERATION, key: self.to, mode, id, begun, deadline };
                 let meta = bucket.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: self.write_id.clone(), crc32c: meta.crc32c })
             }
@@ -176,7 +176,7 @@ impl Copy<'_> {
             .copy_source(&self.source)
             .copy_source_if_match(etag)
             .copy_source_range(format!("bytes={first}-{last}"));
-        let retrier = bucket.connection.retrier().for_body(bytes / 64);
+        let retrier = bucket.connection.retrier().for_copy(bytes);
         let sent = retrier
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();

@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, changing, reading};
-use super::condition::{Condition, Write, judged};
+use super::condition::{Condition, judged};
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
-use crate::object_store::{Crc32c, PutResult};
+use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutMode, Result, WriteId};
 
@@ -30,6 +31,7 @@ pub(super) struct Multipart {
     pub(super) upload_id: String,
     pub(super) write_id: WriteId,
     pub(super) mode: PutMode,
+    begun: SystemTime,
     parts: Arc<Mutex<BTreeMap<i32, Part>>>,
     ended: bool,
 }
@@ -52,6 +54,7 @@ impl Multipart {
             .set_tagging(tagging)
             .checksum_algorithm(ChecksumAlgorithm::Crc32C)
             .checksum_type(ChecksumType::FullObject);
+        let begun = SystemTime::now();
         // An upload whose id was lost is seen by nobody, and swept up with the stale ones.
         let sent = bucket
             .connection
@@ -66,7 +69,7 @@ impl Multipart {
         };
         bucket.note_seen();
         let key = key.clone();
-        Ok(Self { bucket, operation, key, upload_id, write_id, mode, parts: Arc::default(), ended: false })
+        Ok(Self { bucket, operation, key, upload_id, write_id, mode, begun, parts: Arc::default(), ended: false })
     }
 
     pub(super) fn note(parts: &Mutex<BTreeMap<i32, Part>>, number: i32, part: Part) {
@@ -167,7 +170,8 @@ impl Multipart {
             }
             Err(error) if !error.may_have_applied() => Err(refused(&self.mode, error)),
             Err(error) => {
-                let write = Write { operation, key: &self.key, mode: &self.mode, id: &self.write_id, deadline };
+                let (key, mode, id, begun) = (&self.key, &self.mode, &self.write_id, self.begun);
+                let write = Write { operation, key, mode, id, begun, deadline };
                 let meta = bucket.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: self.write_id.clone(), crc32c: meta.crc32c.or(crc) })
             }

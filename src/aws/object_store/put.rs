@@ -1,12 +1,15 @@
+use std::time::SystemTime;
+
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, changing};
-use super::condition::{Condition, Write};
+use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
-use crate::object_store::{Crc32c, PutResult};
+use crate::http::RequestBody;
+use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
 use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
 
@@ -20,7 +23,7 @@ impl Bucket {
         let condition = Condition::of(&options.mode, OPERATION, &subject)?;
         let attributes = Attributes::of_put(&options, &id, self);
         let retrier = self.connection.retrier().for_body(body.len() as u64);
-        let deadline = Instant::now() + retrier.policy().call_timeout;
+        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
         let client = self.client().await?;
         let sent = retrier
             .run(OPERATION, &subject, Safety::Repeatable, |_| {
@@ -31,7 +34,7 @@ impl Bucket {
                     .checksum_crc32_c(crc.to_base64())
                     .set_if_none_match(condition.if_none_match.clone())
                     .set_if_match(condition.if_match.clone())
-                    .body(ByteStream::from(body.clone()))
+                    .body(ByteStream::from_body_1_x(RequestBody::of([body.clone()]).watched(retrier.activity())))
                     .customize()
                     .disable_payload_signing();
                 async {
@@ -49,7 +52,7 @@ impl Bucket {
             // A corrupt body or a missing bucket is what it is, whatever came before.
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidConfig) => Err(error),
             Err(error) => {
-                let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, deadline };
+                let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, begun, deadline };
                 let meta = self.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: id, crc32c: Some(crc) })
             }

@@ -36,9 +36,13 @@ fn written() -> Answer {
 }
 
 fn object_of(id: &WriteId) -> Answer {
+    object_since("Mon, 23 Nov 2015 21:00:00 GMT", "\"e\"", id)
+}
+
+fn object_since(time: &str, etag: &str, id: &WriteId) -> Answer {
     let write_id = format!("x-amz-meta-{WRITE_ID_METADATA}");
-    let time = ("last-modified", "Mon, 23 Nov 2026 21:00:00 GMT");
-    head(200, &[("content-length", "1"), ("etag", "\"e\""), time, (&write_id, id.as_str())])
+    let time = ("last-modified", time);
+    head(200, &[("content-length", "1"), ("etag", etag), time, (&write_id, id.as_str())])
 }
 
 #[tokio::test]
@@ -74,6 +78,19 @@ async fn a_412_after_a_lost_answer_is_judged_by_the_write_id() {
     let (_server, theirs) = store([Answer::Lost, error(412, "PreconditionFailed"), other]).await;
     let refused = theirs.put(&key(), Bytes::from_static(b"x"), create(&id)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+}
+
+/// Ours may have been there, and have been deleted before theirs came.
+#[tokio::test]
+async fn a_412_after_a_lost_answer_is_open_if_the_object_may_be_younger_than_the_call() {
+    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %T GMT").to_string();
+    let of_parts = ("Mon, 23 Nov 2015 21:00:00 GMT".to_owned(), "\"e-2\"");
+    for (time, etag) in [(now, "\"e\""), of_parts] {
+        let other = object_since(&time, etag, &WriteId::random());
+        let (_server, store) = store([Answer::Lost, error(412, "PreconditionFailed"), other]).await;
+        let refused = store.put(&key(), Bytes::from_static(b"x"), create(&WriteId::random())).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Indeterminate, "{time} {etag}");
+    }
 }
 
 #[tokio::test]

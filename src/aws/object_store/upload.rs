@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES, reading};
 use super::meta::Attributes;
 use super::multipart::{Multipart, PUT, Part};
+use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutOptions, Result, WriteId};
@@ -107,10 +108,8 @@ async fn send_part(
     let client = bucket.client().await?;
     let bytes = part.len() as u64;
     // A part is seen by nobody and replaces an earlier one of its number, so that a lost answer leaves nothing open.
-    let sent = bucket
-        .connection
-        .retrier()
-        .for_body(bytes)
+    let retrier = bucket.connection.retrier().for_body(bytes);
+    let sent = retrier
         .run(UPLOAD, subject, Safety::Read, |_| {
             let request = client
                 .upload_part()
@@ -119,7 +118,7 @@ async fn send_part(
                 .upload_id(upload_id)
                 .part_number(number)
                 .checksum_crc32_c(&crc)
-                .body(ByteStream::from(part.clone()))
+                .body(ByteStream::from_body_1_x(RequestBody::of([part.clone()]).watched(retrier.activity())))
                 .customize()
                 .disable_payload_signing();
             async { request.send().await.map_err(|error| bucket.error(error, reading(UPLOAD, subject, PUT))) }

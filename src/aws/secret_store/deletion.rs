@@ -56,7 +56,7 @@ impl Vault {
         loop {
             match self.describe(OPERATION, name).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) if !error.is_transient() => return Err(error),
+                Err(error) if !error.is_transient() => return Err(error.into_indeterminate()),
                 _ => {}
             }
             if Instant::now() + pause >= deadline {

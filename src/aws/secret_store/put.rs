@@ -1,9 +1,13 @@
+use std::time::SystemTime;
+
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::types::{ReplicaRegionType, Tag};
 use aws_smithy_types::Blob;
 
 use super::failure::is_invalid_request;
 use super::stages::{CURRENT, PENDING, label_of};
 use super::vault::{Request, Vault};
+use crate::retry::was_there_before;
 use crate::secret_store::{CreateSecretOptions, PutSecretOptions, PutSecretResult, Secret, SecretStage};
 use crate::{Error, ErrorKind, Result, SecretName, SecretValue, SecretVersionId, VersionSelector, WriteId};
 
@@ -32,6 +36,12 @@ fn forms(value: &SecretValue) -> (Option<String>, Option<Blob>) {
     }
 }
 
+/// Whether the secret was there before. One that is younger may have come after the call's own, which was deleted.
+fn is_older(found: &DescribeSecretOutput, begun: SystemTime) -> bool {
+    let created = found.created_date().and_then(|date| SystemTime::try_from(*date).ok());
+    created.is_some_and(|created| was_there_before(created, begun))
+}
+
 impl Vault {
     pub(super) async fn create(
         &self,
@@ -47,6 +57,7 @@ impl Vault {
         let replicas: Vec<_> =
             options.locations.iter().map(|region| ReplicaRegionType::builder().region(region).build()).collect();
         let request = Request::change(operation, name, "secretsmanager:CreateSecret (and TagResource for labels)");
+        let begun = SystemTime::now();
         let sent = self
             .call(request, |client| {
                 let (text, bytes) = forms(value);
@@ -72,7 +83,13 @@ impl Vault {
                 Ok(found) if found.version_ids_to_stages().is_some_and(|v| v.contains_key(id.as_str())) => {
                     version_of(&id)
                 }
-                Ok(_) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+                // A put goes on from what there is.
+                Ok(found)
+                    if error.kind() == ErrorKind::AlreadyExists
+                        && (operation == OPERATION || is_older(&found, begun)) =>
+                {
+                    Err(error)
+                }
                 _ => Err(error.into_indeterminate()),
             };
         }

@@ -100,7 +100,10 @@ impl Vault {
             }
             match self.move_stage(operation, name, stage, version, holder.as_ref()).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error.is_indeterminate() => return Err(error),
+                Err(error) if error.is_indeterminate() => {
+                    let holder = self.holder(operation, name, stage).await;
+                    return if holder.is_ok_and(|holder| holder.as_ref() == version) { Ok(()) } else { Err(error) };
+                }
                 // Somebody else moved it since, or there is no such version.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
                     if error.kind() == ErrorKind::NotFound || self.lacks(operation, name, version).await? {

@@ -12,6 +12,7 @@ use crate::gcp::error::{Call, Effect, classify};
 use crate::gcp::signer;
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
+use crate::retry::Activity;
 use crate::{Config, ErrorKind, ObjectKey, ObjectUri, Result};
 
 const SERVICE: &str = "https://storage.googleapis.com";
@@ -75,6 +76,12 @@ impl Request {
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Lets the body tell how it is getting on.
+    pub(super) fn watched(mut self, activity: Activity) -> Self {
+        self.body = self.body.watched(activity);
         self
     }
 

@@ -1,15 +1,11 @@
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::bucket::Bucket;
 use super::version::generation;
-use crate::object_store::{HeadOptions, ObjectMeta};
-use crate::{Error, ErrorKind, ObjectKey, PutMode, Result, WriteId};
-
-/// How far this machine's clock may be from the service's.
-const CLOCK_SKEW: Duration = Duration::from_secs(600);
+use crate::object_store::{HeadOptions, ObjectMeta, Write};
+use crate::{Error, ErrorKind, PutMode, Result};
 
 /// The precondition of a write as a piece of a query. Generation 0 stands for no object:
 /// <https://cloud.google.com/storage/docs/request-preconditions>
@@ -21,38 +17,15 @@ pub(super) fn query(mode: &PutMode, operation: &'static str, subject: impl fmt::
     })
 }
 
-/// One logical write: what its answer, or the lack of one, is judged by.
-pub(super) struct Write<'a> {
-    pub(super) operation: &'static str,
-    pub(super) key: &'a ObjectKey,
-    pub(super) mode: &'a PutMode,
-    pub(super) id: &'a WriteId,
-    pub(super) begun: SystemTime,
-    pub(super) deadline: Instant,
-}
-
 impl Bucket {
     /// What became of a write that ended in an error: `Ok` if it was applied after all.
-    ///
-    /// A condition that fails after an attempt whose answer was lost may be the echo of that attempt: the id that
-    /// the object carries tells.
     pub(super) async fn settle(&self, write: Write<'_>, error: Error) -> Result<ObjectMeta> {
         if !error.may_have_applied() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidConfig) {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }
-        let refused = error.kind() == ErrorKind::PreconditionFailed;
-        match timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await {
-            Ok(Ok(meta)) if meta.write_id.as_ref() == Some(write.id) => Ok(meta),
-            // What has not changed since before the first attempt kept ours out.
-            Ok(Ok(meta)) if refused && meta.last_modified + CLOCK_SKEW < write.begun => {
-                Err(judged(write.mode, error).with_write_id(write.id.clone()))
-            }
-            // Ours may have been applied and then replaced or deleted.
-            _ => {
-                let error = error.with_operation(write.operation, self.uri(write.key));
-                Err(error.into_indeterminate().with_write_id(write.id.clone()))
-            }
-        }
+        let now = timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await;
+        let found = now.ok().and_then(Result::ok).map(|meta| (meta.clone(), Some(meta.last_modified)));
+        write.verdict(found, self.uri(write.key), error).map_err(|error| judged(write.mode, error))
     }
 }
 

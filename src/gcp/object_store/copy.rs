@@ -5,13 +5,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request, changing, encode};
-use super::condition::{self, Write};
+use super::condition;
 use super::put::to_json;
 use super::resource::{NewObject, Resource, number};
 use super::version::{generation, version};
 use crate::gcp::error::Call;
 use crate::http::RequestBody;
-use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult};
+use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
 use crate::retry::{Retrier, Safety};
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
 
@@ -57,7 +57,7 @@ impl Bucket {
                 Some((headers, metadata)) => (headers, metadata),
                 None => (&source.headers, &source.metadata),
             };
-            let retrier = self.connection.retrier().for_body(source.size);
+            let retrier = self.connection.retrier().for_copy(source.size);
             let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
             // A rewrite with metadata in its body takes over none of the source's.
             let storage_class = source.storage_class.as_deref();

@@ -5,12 +5,12 @@ use http::Method;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request, changing, encode};
-use super::condition::{self, Write};
+use super::condition;
 use super::resource::{NewObject, Resource};
 use super::version::version;
 use crate::gcp::error::Call;
 use crate::http::RequestBody;
-use crate::object_store::{Crc32c, DeleteOptions, PutResult};
+use crate::object_store::{Crc32c, DeleteOptions, PutResult, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutOptions, Result, WriteId, random};
 
@@ -28,7 +28,7 @@ impl Bucket {
         let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
         let sent = retrier
             .run(OPERATION, &subject, Safety::Repeatable, |_| {
-                let request = request.clone();
+                let request = request.clone().watched(retrier.activity());
                 async move { self.ask_json::<Resource>(call, request).await }
             })
             .await;

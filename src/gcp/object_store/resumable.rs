@@ -14,12 +14,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, MAX_OBJECT_BYTES, Request, changing, encode, read_json, reading};
-use super::condition::{self, Write};
+use super::condition;
 use super::put::{PERMISSION, to_json};
 use super::resource::{NewObject, Resource};
 use crate::gcp::error::{Call, classify};
 use crate::http::{Answer, RequestBody};
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::object_store::{Crc32c, PartRules, PutResult, Upload, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
 
@@ -161,10 +161,9 @@ async fn send(bucket: &Bucket, session: &str, call: Call<'_>, chunk: &Chunk) -> 
     let place = std::sync::atomic::AtomicU64::new(chunk.start);
     let place = &place;
     let safety = if chunk.end.is_some() { Safety::Repeatable } else { Safety::Read };
-    bucket
-        .connection
-        .retrier()
-        .for_body(bytes)
+    let retrier = bucket.connection.retrier().for_body(bytes);
+    let activity = &retrier.activity();
+    retrier
         .run(call.operation, call.subject, safety, |attempt| async move {
             use std::sync::atomic::Ordering::Relaxed;
             if attempt > 1 {
@@ -188,7 +187,7 @@ async fn send(bucket: &Bucket, session: &str, call: Call<'_>, chunk: &Chunk) -> 
                     skip -= left_out;
                     piece.slice(left_out..)
                 });
-                let body = RequestBody::of(pieces.collect::<Vec<_>>());
+                let body = RequestBody::of(pieces.collect::<Vec<_>>()).watched(activity.clone());
                 let range = match (from == end, chunk.end) {
                     (true, Some((total, _))) => format!("bytes */{total}"),
                     (_, Some((total, _))) => format!("bytes {from}-{}/{total}", end - 1),
