@@ -7,11 +7,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request, changing};
-use super::condition::{self, Write};
+use super::condition;
 use super::put::to_json;
 use super::resource::{NewObject, Resource};
 use crate::http::RequestBody;
-use crate::object_store::{Crc32c, PutResult};
+use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
 use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
 
