@@ -11,8 +11,11 @@ use std::sync::LazyLock;
 
 use tokio::runtime::Runtime;
 
+/// What is done with an input.
+pub type Target = fn(&[u8]);
+
 /// All targets by name, which is also that of the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("names", names::names),
     ("configuration", names::configuration),
     ("object_file", files::object_file),

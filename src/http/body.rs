@@ -116,7 +116,6 @@ impl AnswerBody {
     }
 
     /// The bytes as they come.
-    #[cfg(feature = "gcp")]
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
         stream::unfold(self, |mut body| async { body.next().await.map(|chunk| (chunk, body)) }).boxed()
     }

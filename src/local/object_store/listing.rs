@@ -212,7 +212,7 @@ impl Walk {
     fn read_names(&mut self, frame: &mut Frame) -> io::Result<()> {
         let most = self.max_names;
         let directory = self.enter(&frame.path)?;
-        let entries = rustix::io::retry_on_intr(|| Dir::read_from(&directory))?;
+        let entries = rustix::io::retry_on_intr(|| Dir::read_from(directory.as_fd()))?;
         let mut names: Vec<Name> = Vec::new();
         let mut full = frame.prefix.clone();
         let mut ceiling = None::<Box<[u8]>>;
