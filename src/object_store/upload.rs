@@ -49,7 +49,7 @@ pub trait Upload: fmt::Debug + Send + 'static {
     ///
     /// # Errors
     /// Of the future: `InvalidInput` for a part that breaks the rules, `TooLarge` for one part too many, and those of
-    /// [`ObjectStore::put`]. After an error the upload can only be aborted.
+    /// [`ObjectStore::put`](crate::ObjectStore::put). After an error the upload can only be aborted.
     fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>>;
 
     /// Publishes the parts as one object, if the precondition holds; all or nothing.
@@ -57,14 +57,14 @@ pub trait Upload: fmt::Debug + Send + 'static {
     /// `crc32c` is the checksum of the whole, which the store verifies where it can.
     ///
     /// # Errors
-    /// As for [`ObjectStore::put`]. On a definite error the upload is cleaned up.
+    /// As for [`ObjectStore::put`](crate::ObjectStore::put). On a definite error the upload is cleaned up.
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult>;
 
     /// Throws the upload away.
     ///
     /// # Errors
     /// When what was stored could not be removed now; it is then left to
-    /// [`abort_stale_uploads`](ObjectStore::abort_stale_uploads).
+    /// [`abort_stale_uploads`](crate::ObjectStore::abort_stale_uploads).
     async fn abort(self: Box<Self>) -> Result<()>;
 }
 
