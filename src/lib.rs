@@ -28,6 +28,8 @@ struct Readme;
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod call;
 mod cloud;
 pub mod config;
 #[cfg(feature = "conformance")]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use super::connection::Connection;
-use super::error::{Call, Effect, classify};
+use super::error::classify;
+use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
@@ -37,8 +38,7 @@ impl Account {
             config = config.endpoint_url(endpoint);
         }
         let client = aws_sdk_sts::Client::from_conf(config.build());
-        let call =
-            Call { operation: OPERATION, subject: "sts", effect: Effect::Reads, permission: "sts:GetCallerIdentity" };
+        let call = Call::reading(OPERATION, "sts", "sts:GetCallerIdentity");
         let answer = self
             .connection
             .retrier()

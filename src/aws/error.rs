@@ -9,26 +9,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::call::{Call, Effect};
 use crate::{Error, ErrorKind};
-
-/// What a call does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It changes nothing that anybody sees: a failure says no more than that it failed.
-    Reads,
-    /// It changes something: a lost answer leaves it open whether it did.
-    Changes,
-}
-
-/// What a failed call is about.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) operation: &'static str,
-    pub(crate) subject: &'a str,
-    pub(crate) effect: Effect,
-    /// The permission that the call needs, such as `s3:PutObject`, for the message of a denial.
-    pub(crate) permission: &'static str,
-}
 
 /// The error of a call, with the provider's message and the SDK's error as its source.
 pub(crate) fn classify<E>(error: SdkError<E, HttpResponse>, call: Call<'_>) -> Error
@@ -337,7 +319,7 @@ mod tests {
         use aws_sdk_ecs::operation::run_task::RunTaskError;
         use aws_smithy_types::body::SdkBody;
 
-        let call = Call { operation: "t", subject: "s", effect: Effect::Changes, permission: "ecs:RunTask" };
+        let call = Call::changing("t", "s", "ecs:RunTask");
         let ends = |status: u16| {
             let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from("<Error/>"));
             classify(SdkError::<RunTaskError, _>::response_error("malformed JSON", answer), call)

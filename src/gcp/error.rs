@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::call::{Call, Effect};
 use crate::http::Answer;
 use crate::{Error, ErrorKind};
 
@@ -24,23 +25,6 @@ pub(super) const KEY_ROLE: &str = "the service agent needs the role Cloud KMS Cr
 /// Whether the words of a denial are about a key and not about what was called.
 pub(super) fn is_about_key(message: &str) -> bool {
     message.contains("Cloud KMS key") || message.contains("cloudkms.")
-}
-
-/// Whether a call changes anything: a lost answer of one that does may hide a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    Reads,
-    Changes,
-}
-
-/// The call that an answer belongs to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) operation: &'static str,
-    pub(crate) subject: &'a str,
-    pub(crate) effect: Effect,
-    /// The permission that the call needs.
-    pub(crate) permission: &'static str,
 }
 
 impl Call<'_> {

@@ -18,7 +18,8 @@ use serde::Deserialize;
 
 use super::application_default::{Identity, identity};
 use super::connection::no_token;
-use super::error::{Call, Effect, classify};
+use super::error::classify;
+use crate::call::Call;
 use crate::http::{HttpClient, RequestBody, Transport as _};
 use crate::retry::{Retrier, Safety};
 use crate::{Error, ErrorKind, Result};
@@ -113,12 +114,7 @@ impl ByIam {
     }
 
     async fn attempt(&self, account: &str, url: &str, body: &str) -> Result<Bytes> {
-        let call = Call {
-            operation: OPERATION,
-            subject: account,
-            effect: Effect::Reads,
-            permission: "iam.serviceAccounts.signBlob",
-        };
+        let call = Call::reading(OPERATION, account, "iam.serviceAccounts.signBlob");
         let headers = match self.credentials.headers(Extensions::new()).await {
             Ok(CacheableResource::New { data, .. }) => data,
             Ok(CacheableResource::NotModified) => return Err(call.error(ErrorKind::Internal, "there is no token")),

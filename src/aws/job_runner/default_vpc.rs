@@ -15,14 +15,14 @@ use http::header::{CONTENT_TYPE, HOST};
 
 use super::network::OPERATION;
 use crate::aws::connection::Connection;
-use crate::aws::error::{Call, Effect, refused};
+use crate::aws::error::refused;
+use crate::call::Call;
 use crate::http::{HttpClient, RequestBody, Transport as _};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
 const SUBJECT: &str = "the default VPC";
-const CALL: Call<'static> =
-    Call { operation: OPERATION, subject: SUBJECT, effect: Effect::Reads, permission: "ec2:DescribeSubnets" };
+const CALL: Call<'static> = Call::reading(OPERATION, SUBJECT, "ec2:DescribeSubnets");
 /// There is at most one such subnet a zone, and there are at most a handful of zones: one page holds them.
 const QUESTION: &str = "Action=DescribeSubnets&Version=2016-11-15&Filter.1.Name=default-for-az&Filter.1.Value.1=true\
                         &Filter.2.Name=state&Filter.2.Value.1=available";

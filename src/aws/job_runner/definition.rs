@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, LogDriver, NetworkMode, TaskDefinition};
 
 use super::{Ecs, failure};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
@@ -50,7 +50,7 @@ impl Definitions {
             return Ok(known.clone());
         }
         let client = ecs.client().await?;
-        let call = Call { operation, subject: name, effect: Effect::Reads, permission: "ecs:DescribeTaskDefinition" };
+        let call = Call::reading(operation, name, "ecs:DescribeTaskDefinition");
         let answer = ecs
             .retrier()
             .run(operation, name, Safety::Read, |_| async {

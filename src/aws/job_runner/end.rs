@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::handle::{Handle, short};
 use super::{Inner, failure, observe};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::retry::Safety;
 use crate::{ErrorKind, ExecutionId, JobExecution, JobState, Result};
 
@@ -62,8 +62,7 @@ impl Inner {
         let client = self.ecs.client().await?;
         let cluster = &self.ecs.cluster;
         let stops = tasks.iter().map(|task| async move {
-            let call =
-                Call { operation: OPERATION, subject: task, effect: Effect::Changes, permission: "ecs:StopTask" };
+            let call = Call::changing(OPERATION, task, "ecs:StopTask");
             let stopped = self.ecs.retrier().run(OPERATION, task, Safety::Repeatable, |_| async move {
                 let request = client.stop_task().cluster(cluster).task(*task).reason(reason);
                 request.send().await.map(drop).map_err(|error| failure::of(error, call))

@@ -7,7 +7,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::aws::error::{Call, classify};
+use crate::aws::error::classify;
+use crate::call::Call;
 use crate::{Error, ErrorKind};
 
 /// The error of a call to ECS.

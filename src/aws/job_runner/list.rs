@@ -13,7 +13,7 @@ use super::look::{family, submission};
 use super::observe::{time, variable};
 use super::record::Record;
 use super::{Inner, failure};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::job_runner::{ListExecutions, SubmissionId};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, IdempotencyKey, JobExecution, JobName, JobState, Result};
@@ -105,7 +105,7 @@ async fn ids(
     let ecs = &inner.ecs;
     let client = ecs.client().await?;
     let subject = ecs.cluster.as_str();
-    let call = Call { operation, subject, effect: Effect::Reads, permission: "ecs:ListTasks" };
+    let call = Call::reading(operation, subject, "ecs:ListTasks");
     let (family, started_by) = match filter {
         Filter::All => (None, None),
         Filter::Family(family) => (Some(family.to_owned()), None),

@@ -17,7 +17,8 @@ use super::definition::LogTarget;
 use super::handle::Handle;
 use super::record::from_millis;
 use crate::aws::connection::Connection;
-use crate::aws::error::{Call, Effect, classify};
+use crate::aws::error::classify;
+use crate::call::Call;
 use crate::job_runner::{LogLine, LogMode, LogStream};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ExecutionId, JobExecution, Result};
@@ -90,8 +91,7 @@ impl Reader {
         limit: Option<usize>,
     ) -> Result<Page> {
         let client = &self.client(target.region.as_ref()).await?;
-        let call =
-            Call { operation: OPERATION, subject: stream, effect: Effect::Reads, permission: "logs:GetLogEvents" };
+        let call = Call::reading(OPERATION, stream, "logs:GetLogEvents");
         let limit = limit.and_then(|limit| i32::try_from(limit.clamp(1, MOST_LINES)).ok());
         let read = self.connection.retrier().run(OPERATION, stream, Safety::Read, |_| async move {
             self.turn().await;

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::handle::short;
 use super::{Ecs, default_vpc, failure};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::config::AwsConfig;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
@@ -107,8 +107,7 @@ fn unusable(_: aws_sdk_ecs::error::BuildError) -> Error {
 
 async fn service_network(ecs: &Ecs, cluster: &str, service: &str) -> Result<AwsVpcConfiguration> {
     let client = ecs.client().await?;
-    let call =
-        Call { operation: OPERATION, subject: service, effect: Effect::Reads, permission: "ecs:DescribeServices" };
+    let call = Call::reading(OPERATION, service, "ecs:DescribeServices");
     let answer = ecs
         .retrier()
         .run(OPERATION, service, Safety::Read, |_| async {
@@ -162,7 +161,7 @@ async fn own_task_network(ecs: &Ecs, address: &str) -> Result<(AwsVpcConfigurati
 
 async fn describe_own(ecs: &Ecs, cluster: &str, arn: &str) -> Result<Task> {
     let client = ecs.client().await?;
-    let call = Call { operation: OPERATION, subject: arn, effect: Effect::Reads, permission: "ecs:DescribeTasks" };
+    let call = Call::reading(OPERATION, arn, "ecs:DescribeTasks");
     let answer = ecs
         .retrier()
         .run(OPERATION, arn, Safety::Read, |_| async {

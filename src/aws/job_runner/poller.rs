@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::handle::short;
 use super::{Ecs, failure};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
@@ -149,8 +149,7 @@ impl Poller {
     async fn describe(&self, tasks: &[String]) -> Result<Vec<(String, Task)>> {
         let client = self.ecs.client().await?;
         let cluster = &self.ecs.cluster;
-        let call =
-            Call { operation: OPERATION, subject: cluster, effect: Effect::Reads, permission: "ecs:DescribeTasks" };
+        let call = Call::reading(OPERATION, cluster, "ecs:DescribeTasks");
         let answer = self
             .ecs
             .retrier()

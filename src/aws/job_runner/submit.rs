@@ -12,7 +12,7 @@ use super::definition::Definition;
 use super::handle::{Handle, short};
 use super::record::{Claim, Ended, Record, from_millis, millis};
 use super::{Inner, failure, list, observe, overrides};
-use crate::aws::error::{Call, Effect};
+use crate::call::Call;
 use crate::job_runner::{Capacity, StartFailure, Submission, TaskCounts};
 use crate::object_store::Version;
 use crate::retry::Safety;
@@ -280,7 +280,7 @@ impl Start<'_> {
                 }
                 let permission = "ecs:RunTask (with iam:PassRole on the roles of the task definition)";
                 let subject = self.job.as_str();
-                let call = Call { operation: OPERATION, subject, effect: Effect::Changes, permission };
+                let call = Call::changing(OPERATION, subject, permission);
                 return Err(failure::of(error, call));
             }
         };

@@ -9,8 +9,9 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::sync::OnceCell;
 
 use crate::aws::connection::Connection;
-use crate::aws::error::{self, Call, Effect};
+use crate::aws::error;
 use crate::aws::plain_http;
+use crate::call::Call;
 use crate::object_store::{ObjectCapabilities, Scheme};
 use crate::{Config, Error, ErrorKind, ObjectKey, ObjectUri, Result};
 
@@ -132,14 +133,4 @@ impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bucket").field("name", &self.name).field("connection", &self.connection).finish()
     }
-}
-
-/// A call that changes nothing.
-pub(super) fn reading<'a>(operation: &'static str, subject: &'a str, permission: &'static str) -> Call<'a> {
-    Call { operation, subject, effect: Effect::Reads, permission }
-}
-
-/// A call that changes something.
-pub(super) fn changing<'a>(operation: &'static str, subject: &'a str, permission: &'static str) -> Call<'a> {
-    Call { operation, subject, effect: Effect::Changes, permission }
 }

@@ -6,11 +6,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, MAX_PARTS, changing, reading};
+use super::bucket::{Bucket, MAX_PARTS};
 use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::multipart::{Multipart, Part};
 use super::version::{state, version};
+use crate::call::Call;
 use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
@@ -102,7 +103,8 @@ impl Copy<'_> {
                 let request = request.clone();
                 async {
                     let sent = request.send().await;
-                    let answer = sent.map_err(|error| bucket.error(error, changing(OPERATION, subject, PERMISSION)))?;
+                    let answer =
+                        sent.map_err(|error| bucket.error(error, Call::changing(OPERATION, subject, PERMISSION)))?;
                     // The status came before the work was done; without an ETag the body does not say that it was.
                     match answer.copy_object_result().and_then(|result| result.e_tag()) {
                         Some(_) => Ok(answer),
@@ -182,7 +184,8 @@ impl Copy<'_> {
                 let request = request.clone();
                 async {
                     let sent = request.send().await;
-                    let answer = sent.map_err(|error| bucket.error(error, reading(OPERATION, subject, PERMISSION)))?;
+                    let answer =
+                        sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, PERMISSION)))?;
                     let part = answer.copy_part_result().and_then(|part| {
                         let crc = part.checksum_crc32_c().map(str::to_owned);
                         Some(Part { etag: part.e_tag()?.to_owned(), crc, bytes })
@@ -205,7 +208,7 @@ impl Copy<'_> {
             .retrier()
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();
-                let call = reading(OPERATION, subject, "s3:GetObjectTagging");
+                let call = Call::reading(OPERATION, subject, "s3:GetObjectTagging");
                 async move { request.send().await.map_err(|error| bucket.error(error, call)) }
             })
             .await;

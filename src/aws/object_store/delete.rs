@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures_util::{StreamExt as _, stream};
 
-use super::bucket::{Bucket, changing};
+use super::bucket::Bucket;
 use super::version::state;
+use crate::call::Call;
 use crate::object_store::DeleteOptions;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, Result};
@@ -32,7 +33,9 @@ impl Bucket {
             .retrier()
             .run(ONE, &subject, Safety::Repeatable, |_| {
                 let request = request.clone();
-                async { request.send().await.map_err(|error| self.error(error, changing(ONE, &subject, PERMISSION))) }
+                async {
+                    request.send().await.map_err(|error| self.error(error, Call::changing(ONE, &subject, PERMISSION)))
+                }
             })
             .await;
         match sent {
@@ -115,7 +118,7 @@ impl Bucket {
                         Error::new(ErrorKind::Internal, MANY, subject, "the request is incomplete").with_source(error)
                     })?;
                     let sent = client.delete_objects().bucket(&self.name).delete(delete).send().await;
-                    let answer = sent.map_err(|error| self.error(error, changing(MANY, subject, PERMISSION)))?;
+                    let answer = sent.map_err(|error| self.error(error, Call::changing(MANY, subject, PERMISSION)))?;
                     let deleted: HashSet<&str> = answer.deleted().iter().filter_map(|entry| entry.key()).collect();
                     let errors: HashMap<&str, _> =
                         answer.errors().iter().filter_map(|entry| Some((entry.key()?, entry))).collect();

@@ -1,9 +1,10 @@
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
 
-use super::bucket::{Bucket, reading};
+use super::bucket::Bucket;
 use super::meta::{length, told};
 use super::version::state;
+use crate::call::Call;
 use crate::object_store::{Announced, ByteStream, GetResult, HeadOptions, ObjectMeta, Reading, answered_range};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result};
@@ -70,7 +71,7 @@ impl Bucket {
                 });
                 async {
                     let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, reading(GET, subject, permission)))
+                    sent.map_err(|error| self.error(error, Call::reading(GET, subject, permission)))
                 }
             })
             .await
@@ -154,7 +155,7 @@ impl Bucket {
                 let request = request.clone();
                 async {
                     let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, reading(HEAD, &subject, "s3:GetObject")))
+                    sent.map_err(|error| self.error(error, Call::reading(HEAD, &subject, "s3:GetObject")))
                 }
             })
             .await;

@@ -4,8 +4,9 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
 use futures_util::stream::BoxStream;
 
-use super::bucket::{Bucket, reading};
+use super::bucket::Bucket;
 use super::page::{Page, Untouched};
+use crate::call::Call;
 use crate::object_store::{self, ListEntry, ListOptions, Pages};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
@@ -74,7 +75,7 @@ impl Listing {
                 let request = request.clone().customize().interceptor(untouched.clone());
                 async move {
                     let sent = request.send().await;
-                    sent.map_err(|error| bucket.error(error, reading(OPERATION, subject, "s3:ListBucket")))?;
+                    sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, "s3:ListBucket")))?;
                     let body = ByteStream::new(untouched.take()).collect().await.map_err(|error| {
                         let message = "the page of the listing broke off";
                         Error::new(ErrorKind::Unavailable, OPERATION, subject, message).with_source(error)

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, changing, reading};
+use super::bucket::Bucket;
 use super::condition::{Condition, judged};
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
+use crate::call::Call;
 use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutMode, Result, WriteId};
@@ -61,7 +62,9 @@ impl Multipart {
             .retrier()
             .run(operation, &subject, Safety::Read, |_| {
                 let request = request.clone();
-                async { request.send().await.map_err(|error| bucket.error(error, reading(operation, &subject, PUT))) }
+                async {
+                    request.send().await.map_err(|error| bucket.error(error, Call::reading(operation, &subject, PUT)))
+                }
             })
             .await;
         let Some(upload_id) = sent?.upload_id else {
@@ -138,7 +141,7 @@ impl Multipart {
                     let answer = match request.send().await {
                         Ok(answer) => answer,
                         Err(error) => {
-                            let error = bucket.error(error, changing(operation, &subject, PUT));
+                            let error = bucket.error(error, Call::changing(operation, &subject, PUT));
                             // After this answer the parts are of no more use, so that asking again cannot help:
                             // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
                             return if error.kind() == ErrorKind::Conflict { Ok(Err(error)) } else { Err(error) };
@@ -220,7 +223,7 @@ pub(super) async fn abort(bucket: &Bucket, operation: &'static str, key: &Object
         .retrier()
         .run(operation, &subject, Safety::Repeatable, |_| {
             let request = request.clone();
-            let call = changing(operation, &subject, "s3:AbortMultipartUpload");
+            let call = Call::changing(operation, &subject, "s3:AbortMultipartUpload");
             async move { request.send().await.map_err(|error| bucket.error(error, call)) }
         })
         .await;

@@ -4,10 +4,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, changing};
+use super::bucket::Bucket;
 use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
+use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
@@ -39,7 +40,7 @@ impl Bucket {
                     .disable_payload_signing();
                 async {
                     let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, changing(OPERATION, &subject, "s3:PutObject")))
+                    sent.map_err(|error| self.error(error, Call::changing(OPERATION, &subject, "s3:PutObject")))
                 }
             })
             .await;

@@ -3,7 +3,8 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::types::ServerSideEncryption;
 
-use super::bucket::{Bucket, reading};
+use super::bucket::Bucket;
+use crate::call::Call;
 use crate::object_store::{SignMethod, SignOptions, SignedRequest, SignedUrl};
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
@@ -55,7 +56,7 @@ impl Bucket {
                     .key(key.as_str())
                     .set_response_content_disposition(options.response_content_disposition.clone());
                 let signed = request.presigned(config).await;
-                signed.map_err(|error| self.error(error, reading(OPERATION, &subject, "s3:GetObject")))
+                signed.map_err(|error| self.error(error, Call::reading(OPERATION, &subject, "s3:GetObject")))
             }
             SignMethod::Put => {
                 let length = options.content_length.map(i64::try_from).transpose();
@@ -70,7 +71,7 @@ impl Bucket {
                     .set_server_side_encryption(self.kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms))
                     .set_ssekms_key_id(self.kms_key.clone());
                 let signed = request.presigned(config).await;
-                signed.map_err(|error| self.error(error, reading(OPERATION, &subject, "s3:PutObject")))
+                signed.map_err(|error| self.error(error, Call::reading(OPERATION, &subject, "s3:PutObject")))
             }
         }
     }

@@ -2,9 +2,10 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::bucket::{Bucket, reading};
+use super::bucket::Bucket;
 use super::meta::time;
 use super::multipart::abort;
+use crate::call::Call;
 use crate::object_store::StaleUploads;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, Result};
@@ -31,7 +32,7 @@ impl Bucket {
                 .retrier()
                 .run(OPERATION, &subject, Safety::Read, |_| {
                     let request = request.clone();
-                    let call = reading(OPERATION, &subject, "s3:ListBucketMultipartUploads");
+                    let call = Call::reading(OPERATION, &subject, "s3:ListBucketMultipartUploads");
                     async move { request.send().await.map_err(|error| self.error(error, call)) }
                 })
                 .await?;

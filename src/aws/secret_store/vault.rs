@@ -11,7 +11,8 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use crate::aws::connection::Connection;
-use crate::aws::error::{Call, Effect, classify_secret};
+use crate::aws::error::classify_secret;
+use crate::call::{Call, Effect};
 use crate::retry::Safety;
 use crate::secret_store::{MAX_SECRET_BYTES, SecretCapabilities};
 use crate::{Result, SecretName};

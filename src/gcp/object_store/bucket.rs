@@ -7,8 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::OnceCell;
 
 use super::suitability::Suitability;
+use crate::call::{Call, Effect};
 use crate::gcp::connection::Connection;
-use crate::gcp::error::{Call, Effect, classify};
+use crate::gcp::error::classify;
 use crate::gcp::signer;
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
@@ -174,14 +175,4 @@ impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bucket").field("name", &self.name).field("connection", &self.connection).finish_non_exhaustive()
     }
-}
-
-/// A call that changes nothing.
-pub(super) fn reading<'a>(operation: &'static str, subject: &'a str, permission: &'static str) -> Call<'a> {
-    Call { operation, subject, effect: Effect::Reads, permission }
-}
-
-/// A call that changes something.
-pub(super) fn changing<'a>(operation: &'static str, subject: &'a str, permission: &'static str) -> Call<'a> {
-    Call { operation, subject, effect: Effect::Changes, permission }
 }

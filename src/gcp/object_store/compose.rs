@@ -6,10 +6,11 @@ use http::Method;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Request, changing};
+use super::bucket::{Bucket, Request};
 use super::condition;
 use super::put::to_json;
 use super::resource::{NewObject, Resource};
+use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
@@ -61,7 +62,7 @@ impl Bucket {
         operation: &'static str,
     ) -> Result<PutResult> {
         let subject = self.uri(key).to_string();
-        let call = changing(operation, &subject, PERMISSION);
+        let call = Call::changing(operation, &subject, PERMISSION);
         let (crc, _) = sum(components);
         let body = ComposeRequest {
             source_objects: components.iter().map(Source::of).collect(),

@@ -4,12 +4,12 @@ use http::Method;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Request, changing, encode};
+use super::bucket::{Bucket, Request, encode};
 use super::condition;
 use super::put::to_json;
 use super::resource::{NewObject, Resource, number};
 use super::version::{generation, version};
-use crate::gcp::error::Call;
+use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
 use crate::retry::{Retrier, Safety};
@@ -42,7 +42,7 @@ struct Copy<'a> {
 impl Bucket {
     pub(super) async fn copy(&self, from: &ObjectKey, to: &ObjectKey, options: CopyOptions) -> Result<PutResult> {
         let (source_subject, subject) = (self.uri(from).to_string(), self.uri(to).to_string());
-        let call = changing(OPERATION, &subject, PERMISSION);
+        let call = Call::changing(OPERATION, &subject, PERMISSION);
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
         let wanted = options
             .source_version

@@ -1,8 +1,9 @@
 use futures_util::StreamExt as _;
 use http::Method;
 
-use super::bucket::{Bucket, Request, changing};
+use super::bucket::{Bucket, Request};
 use super::version::generation;
+use crate::call::Call;
 use crate::object_store::DeleteOptions;
 use crate::retry::Safety;
 use crate::{ErrorKind, ObjectKey, Result};
@@ -18,7 +19,7 @@ impl Bucket {
         if let Some(version) = &options.if_match {
             url.push_str(&format!("?ifGenerationMatch={}", generation(version, OPERATION, &subject)?));
         }
-        let call = changing(OPERATION, &subject, "storage.objects.delete");
+        let call = Call::changing(OPERATION, &subject, "storage.objects.delete");
         let request = Request::new(Method::DELETE, url);
         let deleted = self
             .connection

@@ -3,10 +3,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method};
 
-use super::bucket::{Bucket, Request, encode, reading};
+use super::bucket::{Bucket, Request, encode};
 use super::resource::{FIELDS, Resource};
 use super::version::{generation, version};
-use crate::gcp::error::Call;
+use crate::call::Call;
 use crate::http::Answer;
 use crate::object_store::{
     Announced, ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, Reading,
@@ -42,7 +42,7 @@ impl Bucket {
         if let (Some(if_match), None) = (if_match, pinned) {
             request = request.header("x-goog-if-generation-match", if_match.to_string());
         }
-        let call = reading(GET, &subject, PERMISSION);
+        let call = Call::reading(GET, &subject, PERMISSION);
         let answer = self
             .connection
             .retrier()
@@ -57,7 +57,7 @@ impl Bucket {
 
     pub(super) async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
         let subject = self.uri(key).to_string();
-        let call = reading(HEAD, &subject, PERMISSION);
+        let call = Call::reading(HEAD, &subject, PERMISSION);
         let mut url = format!("{}?fields={FIELDS}", self.object_url(key));
         if let Some(version) = &options.version {
             url.push_str(&format!("&generation={}", generation(version, HEAD, &subject)?));

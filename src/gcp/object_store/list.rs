@@ -5,11 +5,11 @@ use futures_util::stream::BoxStream;
 use http::Method;
 use serde::Deserialize;
 
-use super::bucket::{Bucket, MAX_JSON_BYTES, Request, encode, reading};
+use super::bucket::{Bucket, MAX_JSON_BYTES, Request, encode};
 use super::resource::{moment, number};
 use super::temporaries;
 use super::version::version;
-use crate::gcp::error::Call;
+use crate::call::Call;
 use crate::object_store::{self, ListEntry, ListOptions, ObjectSummary, Pages};
 use crate::retry::Safety;
 use crate::{ErrorKind, ObjectKey, Result};
@@ -59,7 +59,7 @@ impl Pages for Listing {
             return Ok(None);
         }
         let subject = format!("gs://{}/{}", self.bucket.name, self.options.prefix);
-        let call = reading(OPERATION, &subject, PERMISSION);
+        let call = Call::reading(OPERATION, &subject, PERMISSION);
         let start = self.options.start_after.as_deref().unwrap_or_default();
         let mut url = self.url(&self.options.prefix, self.options.delimiter.as_deref(), start);
         if let Some(size) = self.options.page_size {

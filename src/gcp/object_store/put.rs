@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Request, changing, encode};
+use super::bucket::{Bucket, Request, encode};
 use super::condition;
 use super::resource::{NewObject, Resource};
 use super::version::version;
-use crate::gcp::error::Call;
+use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, DeleteOptions, PutResult, Write};
 use crate::retry::Safety;
@@ -22,7 +22,7 @@ impl Bucket {
         let subject = self.uri(key).to_string();
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
         let crc = options.crc32c.unwrap_or_else(|| Crc32c::of(&body));
-        let call = changing(OPERATION, &subject, PERMISSION);
+        let call = Call::changing(OPERATION, &subject, PERMISSION);
         let request = self.multipart(key, body.clone(), &options, &id, crc, call)?;
         let retrier = self.connection.retrier().for_body(body.len() as u64);
         let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);

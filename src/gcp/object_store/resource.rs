@@ -8,7 +8,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::version::version;
-use crate::gcp::error::Call;
+use crate::call::Call;
 use crate::object_store::{ContentHeaders, Crc32c, Metadata, ObjectMeta, WRITE_ID_METADATA};
 use crate::{ErrorKind, ObjectKey, Result, WriteId};
 

@@ -13,11 +13,12 @@ use http::Method;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, MAX_OBJECT_BYTES, Request, changing, encode, read_json, reading};
+use super::bucket::{Bucket, MAX_OBJECT_BYTES, Request, encode, read_json};
 use super::condition;
 use super::put::{PERMISSION, to_json};
 use super::resource::{NewObject, Resource};
-use crate::gcp::error::{Call, classify};
+use crate::call::Call;
+use crate::gcp::error::classify;
 use crate::http::{Answer, RequestBody};
 use crate::object_store::{Crc32c, PartRules, PutResult, Upload, Write};
 use crate::retry::Safety;
@@ -78,7 +79,7 @@ impl GcsUpload {
     pub(super) async fn start(bucket: Arc<Bucket>, key: &ObjectKey, options: PutOptions) -> Result<Self> {
         let subject = bucket.uri(key).to_string();
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
-        let call = changing(START, &subject, PERMISSION);
+        let call = Call::changing(START, &subject, PERMISSION);
         let resource = NewObject {
             name: Some(key.as_str()),
             crc32c: options.crc32c.map(Crc32c::to_base64),
@@ -98,7 +99,7 @@ impl GcsUpload {
             .body(RequestBody::of([to_json(&resource, call)?.into()]));
         let begun = SystemTime::now();
         // A session that was begun and not heard of changes nothing.
-        let call = reading(START, &subject, PERMISSION);
+        let call = Call::reading(START, &subject, PERMISSION);
         let started = bucket
             .connection
             .retrier()
@@ -125,7 +126,7 @@ impl GcsUpload {
     }
 
     async fn cancel(bucket: Arc<Bucket>, session: Arc<str>, subject: String) -> Result<()> {
-        let call = reading(ABORT, &subject, PERMISSION);
+        let call = Call::reading(ABORT, &subject, PERMISSION);
         let request = Request::new(Method::DELETE, session.to_string());
         bucket
             .connection
@@ -273,7 +274,7 @@ impl Upload for GcsUpload {
         let (bucket, session, state) = (Arc::clone(&self.bucket), Arc::clone(&self.session), Arc::clone(&self.state));
         Box::pin(async move {
             let mut state = state.lock().await;
-            let call = reading(PART, &subject, PERMISSION);
+            let call = Call::reading(PART, &subject, PERMISSION);
             if state.failed {
                 return Err(call.error(ErrorKind::InvalidInput, "an earlier part of this upload failed"));
             }
@@ -299,7 +300,7 @@ impl Upload for GcsUpload {
     }
 
     async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
-        let call = changing(FINISH, &self.subject, PERMISSION);
+        let call = Call::changing(FINISH, &self.subject, PERMISSION);
         let chunk = {
             let mut state = self.state.lock().await;
             if state.failed || state.stored + state.waiting.len() as u64 != self.total {

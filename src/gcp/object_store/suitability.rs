@@ -4,7 +4,8 @@ use http::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::bucket::{Bucket, Request, encode, reading};
+use super::bucket::{Bucket, Request, encode};
+use crate::call::Call;
 use crate::retry::Safety;
 use crate::{PutOptions, Result};
 
@@ -91,7 +92,7 @@ impl Bucket {
 
     async fn learn<T: serde::de::DeserializeOwned>(&self, url: String, permission: &'static str) -> Result<T> {
         let subject = format!("gs://{}", self.name);
-        let call = reading(OPERATION, &subject, permission);
+        let call = Call::reading(OPERATION, &subject, permission);
         let request = Request::new(Method::GET, url);
         self.connection
             .retrier()

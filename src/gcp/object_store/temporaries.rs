@@ -8,8 +8,9 @@ use futures_util::{StreamExt as _, stream};
 use http::Method;
 use serde::Deserialize;
 
-use super::bucket::{Bucket, Request, changing, encode, reading};
+use super::bucket::{Bucket, Request, encode};
 use super::resource::{moment, number};
+use crate::call::Call;
 use crate::object_store::StaleUploads;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, Result, random};
@@ -100,7 +101,7 @@ impl Bucket {
 
     /// Every generation of every object below a prefix.
     async fn temporaries(&self, prefix: &str, operation: &'static str, subject: &str) -> Result<Vec<Found>> {
-        let call = reading(operation, subject, "storage.objects.list");
+        let call = Call::reading(operation, subject, "storage.objects.list");
         let mut all = Vec::new();
         let mut token = None::<String>;
         loop {
@@ -146,7 +147,7 @@ impl Bucket {
     }
 
     async fn remove_generation(&self, found: Found, operation: &'static str, subject: &str) -> Result<()> {
-        let call = changing(operation, subject, "storage.objects.delete");
+        let call = Call::changing(operation, subject, "storage.objects.delete");
         let url = format!("{}/{}?generation={}", self.objects_url(), encode(&found.name), found.generation);
         let request = Request::new(Method::DELETE, url);
         let deleted = self
