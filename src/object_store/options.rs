@@ -334,6 +334,27 @@ pub struct ObjectCapabilities {
 }
 
 #[cfg(test)]
+impl ObjectCapabilities {
+    /// What a store of a test has that says nothing else.
+    pub(crate) const LEAST: Self = Self {
+        provider: "test",
+        conditional_put: false,
+        conditional_upload: false,
+        conditional_copy: false,
+        conditional_delete: false,
+        past_versions: Some(false),
+        stored_crc32c: false,
+        parallel_parts: false,
+        parallel_ranges: false,
+        sign_content_length: false,
+        sign_create_only: false,
+        max_object_bytes: u64::MAX,
+        max_put_bytes: u64::MAX,
+        max_sign_expiry: Duration::ZERO,
+    };
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

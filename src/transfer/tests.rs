@@ -27,22 +27,8 @@ pub(super) struct Scripted {
 
 impl Scripted {
     pub(super) fn of_size(size: usize) -> Arc<Self> {
-        let capabilities = ObjectCapabilities {
-            provider: "scripted",
-            conditional_put: false,
-            conditional_upload: false,
-            conditional_copy: false,
-            conditional_delete: false,
-            past_versions: Some(false),
-            stored_crc32c: true,
-            parallel_parts: false,
-            parallel_ranges: true,
-            sign_content_length: false,
-            sign_create_only: false,
-            max_object_bytes: u64::MAX,
-            max_put_bytes: u64::MAX,
-            max_sign_expiry: Duration::ZERO,
-        };
+        let capabilities =
+            ObjectCapabilities { stored_crc32c: true, parallel_ranges: true, ..ObjectCapabilities::LEAST };
         Arc::new(Self {
             bytes: (0..size).map(|index| (index * 7 / 3) as u8).collect(),
             capabilities,
