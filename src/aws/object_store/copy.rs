@@ -124,7 +124,6 @@ impl Copy<'_> {
                 let version = version(etag, answer.version_id());
                 Ok(PutResult { version, write_id: self.write_id.clone(), crc32c: crc.or(meta.crc32c) })
             }
-            Err(error) if error.kind() == ErrorKind::InvalidConfig => Err(error),
             Err(error) => {
                 let (mode, id) = (&self.options.mode, &self.write_id);
                 let write = Write { operation: OPERATION, key: self.to, mode, id, begun, deadline };

@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
-use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
+use crate::{ObjectKey, PutOptions, Result, WriteId};
 
 const OPERATION: &str = "object_store.put";
 
@@ -50,8 +50,6 @@ impl Bucket {
                 let etag = output.e_tag().unwrap_or_default();
                 Ok(PutResult { version: version(etag, output.version_id()), write_id: id, crc32c: Some(crc) })
             }
-            // A corrupt body or a missing bucket is what it is, whatever came before.
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidConfig) => Err(error),
             Err(error) => {
                 let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, begun, deadline };
                 let meta = self.settle(write, error).await?;

@@ -20,7 +20,7 @@ pub(super) fn query(mode: &PutMode, operation: &'static str, subject: impl fmt::
 impl Bucket {
     /// What became of a write that ended in an error: `Ok` if it was applied after all.
     pub(super) async fn settle(&self, write: Write<'_>, error: Error) -> Result<ObjectMeta> {
-        if !error.may_have_applied() || matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidConfig) {
+        if !error.may_have_applied() {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }
         let now = timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await;
