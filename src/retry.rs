@@ -128,6 +128,11 @@ impl Retrier {
         retrier
     }
 
+    /// When a call ends that begins now.
+    pub(crate) fn deadline(&self) -> Instant {
+        later(Instant::now(), self.policy.call_timeout)
+    }
+
     /// Where the bodies of this call's requests tell how they are getting on.
     pub(crate) fn activity(&self) -> Activity {
         self.activity.clone()
@@ -152,7 +157,7 @@ impl Retrier {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let deadline = later(Instant::now(), self.policy.call_timeout);
+        let deadline = self.deadline();
         let mut maybe_applied = false;
         for number in 1.. {
             // On the heap: a request of the AWS SDK takes 12 KB, which every layer above would move.
@@ -232,7 +237,7 @@ fn tells_of_the_state(kind: ErrorKind) -> bool {
 
 /// The moment so much later; a policy that says "for ever" means a year.
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
-fn later(than: Instant, wait: Duration) -> Instant {
+pub(crate) fn later(than: Instant, wait: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     than + wait.min(YEAR)
 }

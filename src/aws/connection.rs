@@ -52,8 +52,8 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Whether every service is a plain-HTTP server on this machine.
-    fn are_emulators(&self) -> bool {
+    /// Whether every service is a plain-HTTP server on this machine. EC2 is left out, which hardly anybody names.
+    pub(crate) fn are_emulators(&self) -> bool {
         let here = |url: &String| url.starts_with("http://") && is_safe_address(url);
         [&self.s3, &self.secrets_manager, &self.ecs, &self.sts, &self.logs]
             .into_iter()

@@ -169,6 +169,12 @@ fn lost(message: &'static str) -> Verdict {
 }
 
 /// A call that got no answer: what matters is whether anything was sent.
+/// The error of a call that could not be signed.
+pub(crate) fn unsigned(error: CredentialsError, call: Call<'_>) -> Error {
+    let verdict = of_dispatch(&error);
+    Error::new(verdict.kind, call.operation, call.subject, verdict.message).with_source(error)
+}
+
 fn of_dispatch(error: &(dyn StdError + 'static)) -> Verdict {
     let mut next = Some(error);
     while let Some(cause) = next {

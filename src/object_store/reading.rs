@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{ByteRange, Crc32c};
+use crate::retry::later;
 use crate::{Error, ErrorKind, Result};
 
 const GET: &str = "object_store.get";
@@ -93,7 +94,7 @@ impl Reading {
 
     /// Ready once the silence has lasted too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + self.patience);
+        let deadline = *self.deadline.get_or_insert_with(|| later(Instant::now(), self.patience));
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
             ready!(alarm.as_mut().poll(cx));

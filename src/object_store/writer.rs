@@ -77,10 +77,17 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
     /// Adds bytes at the end. Waits while as much as the memory allows is under way.
     ///
     /// # Errors
-    /// As for [`ObjectStore::put`]. After an error every further call fails.
+    /// As for [`ObjectStore::put`]. After an error, or a call that was dropped before its end, every further call fails.
     pub async fn write(&mut self, bytes: impl Into<Bytes> + Send) -> Result<()> {
-        let mut bytes = bytes.into();
         self.check()?;
+        // Dropped midway, nobody knows which bytes are on their way.
+        self.failed = true;
+        self.take_in(bytes.into()).await?;
+        self.failed = false;
+        Ok(())
+    }
+
+    async fn take_in(&mut self, mut bytes: Bytes) -> Result<()> {
         while !bytes.is_empty() {
             // More comes, so that what waits is not all.
             if self.upload.is_some() || self.is_time_to_begin() {
@@ -188,7 +195,7 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
         let expected_bytes = self.options.expected_bytes.or(Some(so_far));
         let options = PutOptions { expected_bytes, ..self.options.clone() };
         let started = self.store.start_upload(&self.key, options).await;
-        self.upload = Some(started.inspect_err(|_| self.failed = true)?);
+        self.upload = Some(started?);
         let cut = self.target();
         if self.waiting.iter().any(|part| part.len() != cut) {
             self.cut_again(cut);
@@ -230,7 +237,7 @@ impl<S: ObjectStore + ?Sized> ObjectWriter<S> {
     }
 
     fn note(&mut self, sent: Result<u64>) -> Result<()> {
-        self.travelling -= sent.inspect_err(|_| self.failed = true)?;
+        self.travelling -= sent?;
         Ok(())
     }
 

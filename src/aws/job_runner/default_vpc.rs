@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -15,7 +16,7 @@ use http::header::{CONTENT_TYPE, HOST};
 
 use super::network::OPERATION;
 use crate::aws::connection::Connection;
-use crate::aws::error::refused;
+use crate::aws::error::{refused, unsigned};
 use crate::call::Call;
 use crate::http::{HttpClient, RequestBody, Transport as _};
 use crate::retry::Safety;
@@ -70,14 +71,23 @@ async fn signed(connection: &Connection) -> Result<http::Request<RequestBody>> {
     let fail = |kind, message: &str| Error::new(kind, OPERATION, SUBJECT, message);
     let sdk = connection.sdk_config().await?;
     let region = sdk.region().map(Region::as_ref).unwrap_or_default();
-    let address = connection.endpoints().ec2.clone().unwrap_or_else(|| endpoint(region));
+    let address = match &connection.endpoints().ec2 {
+        Some(address) => address.clone(),
+        None if connection.endpoints().are_emulators() => {
+            let message = "the emulator's address is missing: set AWS_ENDPOINT_URL_EC2";
+            return Err(fail(ErrorKind::InvalidConfig, message));
+        }
+        None => endpoint(region),
+    };
     let request = http::Request::post(&address).header(CONTENT_TYPE, FORM).body(RequestBody::of([QUESTION.into()]));
     let mut request = request.map_err(|_| fail(ErrorKind::InvalidConfig, "the address of EC2 is none"))?;
     let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
 
-    let missing = || fail(ErrorKind::Unauthenticated, "there are no usable AWS credentials");
-    let provider = sdk.credentials_provider().ok_or_else(missing)?;
-    let identity: Identity = provider.provide_credentials().await.map_err(|error| missing().with_source(error))?.into();
+    let credentials = match sdk.credentials_provider() {
+        Some(provider) => provider.provide_credentials().await,
+        None => Err(CredentialsError::not_loaded("the SDK has no chain of credentials")),
+    };
+    let identity: Identity = credentials.map_err(|error| unsigned(error, CALL))?.into();
     let internal = |_| fail(ErrorKind::Internal, "the request could not be signed");
     let params = v4::SigningParams::builder()
         .identity(&identity)

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 use aws_sdk_s3::types::{ChecksumAlgorithm, MetadataDirective, StorageClass};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::time::Instant;
 
 use super::bucket::{Bucket, MAX_PARTS};
 use super::condition::Condition;
@@ -88,7 +87,7 @@ impl Copy<'_> {
         let Self { bucket, subject, .. } = self;
         let condition = Condition::of(&self.options.mode, OPERATION, subject)?;
         let retrier = bucket.connection.retrier().for_copy(meta.size);
-        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
+        let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let request = with_attributes!(bucket.client().await?.copy_object(), attributes)
             .bucket(&bucket.name)
             .key(self.to.as_str())

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
-use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::condition::{Condition, judged};
@@ -120,7 +120,9 @@ impl Multipart {
         let completed = parts.into_iter().map(completed).collect();
         let condition = Condition::of(&self.mode, operation, &subject)?;
         let retrier = bucket.connection.retrier();
-        let deadline = Instant::now() + retrier.policy().call_timeout;
+        let deadline = retrier.deadline();
+        // Whether an attempt has had no answer that says what became of it.
+        let open = AtomicBool::new(false);
         let request = bucket
             .client()
             .await?
@@ -136,15 +138,22 @@ impl Multipart {
             .set_if_match(condition.if_match);
         let sent = retrier
             .run(operation, &subject, Safety::Repeatable, |_| {
-                let request = request.clone();
+                let (request, open) = (request.clone(), &open);
                 async {
+                    let earlier = open.swap(true, Ordering::Relaxed);
                     let answer = match request.send().await {
                         Ok(answer) => answer,
                         Err(error) => {
                             let error = bucket.error(error, Call::changing(operation, &subject, PUT));
+                            open.store(earlier || error.may_have_applied(), Ordering::Relaxed);
                             // After this answer the parts are of no more use, so that asking again cannot help:
                             // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
-                            return if error.kind() == ErrorKind::Conflict { Ok(Err(error)) } else { Err(error) };
+                            // But the other writer may have been an earlier attempt.
+                            return match error.kind() {
+                                ErrorKind::Conflict if earlier => Ok(Err(error.with_may_have_applied())),
+                                ErrorKind::Conflict => Ok(Err(error)),
+                                _ => Err(error),
+                            };
                         }
                     };
                     // The status came before the work was done; without an ETag the body does not say that it was.
@@ -167,12 +176,12 @@ impl Multipart {
                     crc32c: stored.or(crc),
                 })
             }
-            Ok(Err(conflict)) => {
+            Ok(Err(conflict)) if !conflict.may_have_applied() => {
                 let message = "another writer changed the object during the upload, and S3 wants all parts again";
                 Err(conflict.with_message(message).with_write_id(self.write_id.clone()))
             }
             Err(error) if !error.may_have_applied() => Err(refused(&self.mode, error)),
-            Err(error) => {
+            Ok(Err(error)) | Err(error) => {
                 let (key, mode, id, begun) = (&self.key, &self.mode, &self.write_id, self.begun);
                 let write = Write { operation, key, mode, id, begun, deadline };
                 let meta = bucket.settle(write, error).await?;

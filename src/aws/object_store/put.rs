@@ -2,7 +2,6 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::condition::Condition;
@@ -24,7 +23,7 @@ impl Bucket {
         let condition = Condition::of(&options.mode, OPERATION, &subject)?;
         let attributes = Attributes::of_put(&options, &id, self);
         let retrier = self.connection.retrier().for_body(body.len() as u64);
-        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
+        let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let client = self.client().await?;
         let sent = retrier
             .run(OPERATION, &subject, Safety::Repeatable, |_| {

@@ -169,6 +169,21 @@ async fn a_409_on_completion_ends_the_upload_and_cleans_up() {
 }
 
 #[tokio::test]
+async fn a_409_on_completion_after_a_lost_answer_may_be_its_echo() {
+    let id = WriteId::random();
+    let conflict = || error(409, "ConditionalRequestConflict");
+    for (found, ours) in [(object_of(&id), true), (object_of(&WriteId::random()), false)] {
+        let begun = [answer(200, &[], CREATED), written(), Answer::Lost, conflict(), found];
+        let (_server, store) = store(begun.into_iter().chain([answer(204, &[], "")])).await;
+        let mut upload = store.start_upload(&key(), create(&id)).await.unwrap();
+        upload.put_part(Bytes::from_static(b"123456789")).await.unwrap();
+        let done = upload.finish(Crc32c::of(b"123456789")).await;
+        assert_eq!(done.as_ref().is_ok_and(|put| put.write_id == id), ours, "{done:?}");
+        assert!(ours || done.is_err_and(|error| error.kind() == ErrorKind::Indeterminate));
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_upload_is_aborted() {
     let (server, store) = store([answer(200, &[], CREATED), written(), answer(204, &[], "")]).await;
     drop(upload(&store, PutMode::Overwrite).await);

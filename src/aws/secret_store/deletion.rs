@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Vault {
     pub(super) async fn delete(&self, name: &SecretName, mode: DeleteSecret) -> Result<()> {
-        let deadline = Instant::now() + self.connection.retrier().policy().call_timeout;
+        let deadline = self.connection.retrier().deadline();
         let found = self.describe(OPERATION, name).await?;
         let pending = found.deleted_date().is_some();
         if pending && mode != DeleteSecret::Immediate {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, TryStreamExt as _, stream};
 
 use super::super::{Case, cases, kind, unique};
 use super::{Fixture, pattern};
@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         nothing_is_visible_before_an_upload_is_finished,
         an_aborted_or_dropped_upload_publishes_nothing,
         a_failing_stream_publishes_nothing,
+        a_write_that_was_dropped_midway_publishes_nothing,
         a_create_only_upload_refuses_to_overwrite,
         an_upload_replaces_only_the_version_that_it_names,
         an_upload_with_a_wrong_checksum_publishes_nothing,
@@ -82,6 +83,16 @@ async fn an_aborted_or_dropped_upload_publishes_nothing(fixture: Fixture) {
     drop(writer);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
+}
+
+async fn a_write_that_was_dropped_midway_publishes_nothing(fixture: Fixture) {
+    let key = fixture.key("a");
+    let mut writer = fixture.store.writer(&key, PutOptions::default()).with_parts(PART as u64, 1);
+    let write = writer.write(pattern(3 * PART)).now_or_never();
+    assert!(write.is_none(), "the write has to wait for the store");
+    assert_eq!(kind(writer.write("more").await), ErrorKind::InvalidInput);
+    assert_eq!(kind(writer.finish().await), ErrorKind::InvalidInput);
+    assert!(!fixture.store.exists(&key).await.unwrap());
 }
 
 async fn a_failing_stream_publishes_nothing(fixture: Fixture) {

@@ -4,7 +4,6 @@ use std::time::SystemTime;
 
 use http::Method;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request};
 use super::condition;
@@ -83,7 +82,7 @@ impl Bucket {
             .header("content-type", "application/json; charset=UTF-8")
             .body(RequestBody::of([to_json(&body, call)?.into()]));
         let retrier = self.connection.retrier();
-        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
+        let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let sent = retrier
             .run(operation, &subject, Safety::Repeatable, |_| {
                 let request = request.clone();

@@ -2,7 +2,6 @@ use std::time::SystemTime;
 
 use http::Method;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request, encode};
 use super::condition;
@@ -58,7 +57,7 @@ impl Bucket {
                 None => (&source.headers, &source.metadata),
             };
             let retrier = self.connection.retrier().for_copy(source.size);
-            let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
+            let (begun, deadline) = (SystemTime::now(), retrier.deadline());
             // A rewrite with metadata in its body takes over none of the source's.
             let storage_class = source.storage_class.as_deref();
             let json = to_json(&NewObject { storage_class, ..NewObject::new(headers, metadata, &id) }, call)?;

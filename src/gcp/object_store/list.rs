@@ -151,14 +151,35 @@ impl Listing {
         if !start.starts_with(prefix) && !temporaries::PREFIX.starts_with(prefix) {
             return Ok(false);
         }
-        let below = format!("{}&maxResults=2", self.url(prefix, None, start));
-        let (below, _) = self.page(call, below).await?;
-        match below.iter().find(|entry| entry.name() > start) {
-            Some(entry) if entry.name().starts_with(temporaries::PREFIX) => {
-                let behind = format!("{}&maxResults=1", self.url(prefix, None, temporaries::BEHIND));
-                Ok(self.page(call, behind).await?.0.is_empty())
+        match self.first_below(prefix, start, |name| name > start, call).await? {
+            Some(first) if first.starts_with(temporaries::PREFIX) => {
+                Ok(self.first_below(prefix, temporaries::BEHIND, |_| true, call).await?.is_none())
             }
             first => Ok(first.is_none()),
+        }
+    }
+
+    /// The first wanted name with this prefix.
+    async fn first_below(
+        &self,
+        prefix: &str,
+        start: &str,
+        is_wanted: impl Fn(&str) -> bool,
+        call: Call<'_>,
+    ) -> Result<Option<String>> {
+        let mut token: Option<String> = None;
+        loop {
+            let mut url = format!("{}&maxResults=2", self.url(prefix, None, start));
+            if let Some(token) = &token {
+                url.push_str(&format!("&pageToken={}", encode(token)));
+            }
+            let (entries, next) = self.page(call, url).await?;
+            let found = entries.iter().map(ListEntry::name).find(|name| is_wanted(name)).map(str::to_owned);
+            // A page may be empty although more follow.
+            if found.is_some() || next.is_none() || next == token {
+                return Ok(found);
+            }
+            token = next;
         }
     }
 }

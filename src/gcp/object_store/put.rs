@@ -2,7 +2,6 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::time::Instant;
 
 use super::bucket::{Bucket, Request, encode};
 use super::condition;
@@ -25,7 +24,7 @@ impl Bucket {
         let call = Call::changing(OPERATION, &subject, PERMISSION);
         let request = self.multipart(key, body.clone(), &options, &id, crc, call)?;
         let retrier = self.connection.retrier().for_body(body.len() as u64);
-        let (begun, deadline) = (SystemTime::now(), Instant::now() + retrier.policy().call_timeout);
+        let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let sent = retrier
             .run(OPERATION, &subject, Safety::Repeatable, |_| {
                 let request = request.clone().watched(retrier.activity());

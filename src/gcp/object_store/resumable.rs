@@ -11,7 +11,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::Method;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::bucket::{Bucket, MAX_OBJECT_BYTES, Request, encode, read_json};
 use super::condition;
@@ -309,7 +308,7 @@ impl Upload for GcsUpload {
             let waiting = std::mem::take(&mut state.waiting);
             Chunk { start: state.stored, pieces: vec![waiting], end: Some((self.total, crc32c)) }
         };
-        let deadline = Instant::now() + self.bucket.connection.retrier().policy().call_timeout;
+        let deadline = self.bucket.connection.retrier().deadline();
         let sent = match send(&self.bucket, &self.session, call, &chunk).await {
             Ok(Sent::Finished(resource)) => {
                 self.over = true;

@@ -7,6 +7,7 @@ use google_cloud_storage::builder::storage::SignedUrlBuilder;
 use sha2::{Digest as _, Sha256};
 
 use super::bucket::{Bucket, CAPABILITIES};
+use super::temporaries;
 use crate::object_store::{SignMethod, SignOptions, SignedRequest, SignedUrl};
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
@@ -23,6 +24,9 @@ impl Bucket {
             Err(Error::new(ErrorKind::InvalidInput, OPERATION, &subject, message))
         };
         within(CAPABILITIES.max_sign_expiry, "")?;
+        if options.method == SignMethod::Put {
+            temporaries::check(key, OPERATION, &subject)?;
+        }
         let nobody;
         let signer = if self.connection.is_emulator() {
             nobody = Signer::from(Nobody);

@@ -134,7 +134,8 @@ impl Bucket {
         }
     }
 
-    /// Deletes for good: a bucket that keeps versions keeps none of a deletion that names the generation.
+    /// A bucket that keeps versions keeps none of a deletion that names the generation. One with
+    /// [soft deletion](https://cloud.google.com/storage/docs/soft-delete) keeps it for its time: seven days by default.
     async fn remove_temporaries(&self, found: Vec<Found>, operation: &'static str, subject: &str) -> Result<()> {
         let mut removals = stream::iter(found)
             .map(|found| self.remove_generation(found, operation, subject))

@@ -99,7 +99,7 @@ impl Api {
 
     /// How long a claim or the creation of a shell keeps others out: longer than any call that made it still lives.
     pub(super) fn claim_life(&self) -> std::time::Duration {
-        self.connection.retrier().policy().call_timeout * 3
+        self.connection.retrier().policy().call_timeout.saturating_mul(3)
     }
 
     async fn client(&self) -> Result<&SecretManagerService> {
