@@ -100,6 +100,7 @@ pub(crate) async fn on_aws() -> Result<(), Failed> {
                     3 => SocketFault::CutAnswer,
                     4 => SocketFault::CloseAnswer,
                     5 => SocketFault::LateDuplicate,
+                    6 => SocketFault::Status(409, "ConditionalRequestConflict"),
                     _ => return,
                 };
                 proxy.faulted.plan("", "", 0, fault);
