@@ -166,10 +166,16 @@ fn single_faults(provider: Provider, usual: &[Arc<Usual>]) -> Vec<Cell> {
                         plan.insert(0, planned(0, passing));
                     }
                     let is_final = matches!(fault.class, Class::Permanent(_));
+                    // What became of a claim is open after a failure and a refusal, and so the run is `Unavailable`.
+                    let open = usual.operation.name == "run" && request.ends_with("storage.objects.insert");
+                    let classes = match attempt == 2 && open {
+                        true => vec![Class::Before, fault.class],
+                        false => vec![fault.class],
+                    };
                     cells.push(Cell {
                         usual: usual.clone(),
                         faults: plan,
-                        classes: vec![fault.class],
+                        classes,
                         most_sends: is_final.then_some(count + attempt - 1),
                         seed: None,
                     });

@@ -87,7 +87,7 @@ pub(crate) async fn on_gcp() -> Result<(), Failed> {
 pub(crate) async fn on_aws() -> Result<(), Failed> {
     let mut judged = Judged::default();
     let mut faults = 0;
-    for seeds in histories::seeds(100).chunks(20) {
+    for seeds in histories::seeds(40).chunks(20) {
         let server = Arc::new(aws::Server::start(gcp::policy()).await);
         let stores: Stores = vec![server.scene("", "").faulted.objects.expect("it has objects")];
         for seed in seeds {
@@ -100,9 +100,11 @@ pub(crate) async fn on_aws() -> Result<(), Failed> {
                     3 => SocketFault::CutAnswer,
                     4 => SocketFault::CloseAnswer,
                     5 => SocketFault::LateDuplicate,
+                    6 => SocketFault::Status(409, "ConditionalRequestConflict"),
                     _ => return,
                 };
-                proxy.faulted.plan("", "", 0, fault);
+                let label = if matches!(fault, SocketFault::Status(409, _)) { "PUT   x-id=PutObject" } else { "" };
+                proxy.faulted.plan("", label, 0, fault);
             });
             judged.play(&stores, *seed, Some(mischief)).await?;
         }

@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     pub(crate) end: End,
     pub(crate) began: u64,
     pub(crate) ended: u64,
-    /// A second effect that an attempt of the same call may have had, before the call ended.
+    /// The effects that other attempts of the same call may have had before it ended; one, where that is not known.
     pub(crate) echo: bool,
 }
 
@@ -84,7 +84,9 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
         };
         for place in (0..entries.len()).filter(waiting).filter(possible) {
             if let Some(next) = entries[place].after(state, &echoed) {
-                open.push((placed | 1 << place, next));
+                // While a call goes on, each of its attempts may have an effect.
+                let again = entries[place].echo && entries[place].ended != u64::MAX;
+                open.push((if again { placed } else { placed | 1 << place }, next));
             }
         }
     }

@@ -74,7 +74,7 @@ async fn matrix(provider: Provider, family: Family) -> Result<(), Failed> {
 }
 
 async fn plans(provider: Provider) -> Result<(), Failed> {
-    let tally = fault_matrix::run_plans(provider, &histories::numbers("ANYCLOUD_TEST_PLANS", 500)).await;
+    let tally = fault_matrix::run_plans(provider, &histories::numbers("ANYCLOUD_TEST_PLANS", 250)).await;
     tally.conclude(&format!("A, {provider:?}, plans of two and three faults"))
 }
 

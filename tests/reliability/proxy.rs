@@ -89,6 +89,14 @@ struct Request {
     scene: String,
 }
 
+impl Request {
+    /// Whether one may be the repetition of the other.
+    fn is_like(&self, other: &Self) -> bool {
+        let line = |request: &Self| request.bytes.split(|byte| *byte == b'\r').next().map(<[u8]>::to_vec);
+        self.label == other.label && self.scene == other.scene && line(self) == line(other)
+    }
+}
+
 impl Proxy {
     pub(crate) async fn start(upstream: Upstream, stall: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
@@ -359,8 +367,8 @@ impl Shared {
             Some(SocketFault::CutAnswer | SocketFault::FlipAnswer) | None => {}
         }
         let Ok(mut answer) = self.forward(&request.bytes, request.bytes.len()).await else { return reset(&client) };
-        let late = self.held_back(|held| held.label == request.label && held.scene == request.scene);
-        if let Some(late) = late {
+        // Those of other keys belong to calls that have not been repeated yet.
+        while let Some(late) = self.held_back(|held| held.is_like(&request)) {
             let _ = self.forward(&late.bytes, late.bytes.len()).await;
         }
         if fault == Some(SocketFault::FlipAnswer)
