@@ -1,14 +1,19 @@
 //! One key, several processes: runners that share nothing but the cloud.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anycloud::gcp_emulator::FaultAction;
+use anycloud::gcp::{CloudRunRunner, GcsStore};
+use anycloud::gcp_emulator::{Fault, FaultAction};
 use anycloud::job_runner::SubmissionId;
+use anycloud::local::FileStore;
 use anycloud::{ErrorKind, IdempotencyKey, JobRunner as _, ObjectKey, ObjectStore as _, PutOptions};
 use futures_util::future::join_all;
 
 use super::job::{RUN, keyed};
 use super::{World, job, status};
+
+const INSERT: &str = "storage.objects.insert";
 
 fn claim_key(key: &IdempotencyKey) -> ObjectKey {
     let submission = SubmissionId::of(&job("sh"), key, 1);
@@ -82,4 +87,46 @@ async fn a_run_that_is_turned_away_leaves_the_key_to_others_at_once() {
     assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
     world.another_runner().run(&job("sh"), keyed(&key, "exit 0")).await.expect("taken");
     assert_eq!(world.executions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_after_one_that_was_dropped_waits_for_what_is_on_its_way() {
+    let world = World::new();
+    let key = IdempotencyKey::random();
+    world.emulator.add_fault(Fault { times: 2, ..Fault::next(RUN, FaultAction::Delay { millis: 2000 }) });
+    let begin = |runner: CloudRunRunner| {
+        let request = keyed(&key, "exit 0");
+        tokio::spawn(async move { runner.run(&job("sh"), request).await })
+    };
+    let dropped = begin(world.jobs.clone());
+    // The emulator forgets a call whose caller hangs up, Cloud Run does not: this one arrives in its place.
+    let apart = Arc::new(FileStore::new(&world.root, "apart"));
+    let arriving = begin(CloudRunRunner::new(&world.config, apart).expect("no network is needed"));
+    let claim = claim_key(&key);
+    let begun = Instant::now();
+    while world.exchange.get(&claim, Default::default()).await.is_err() && begun.elapsed() < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The run follows its claim at once.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    dropped.abort();
+    let again = world.jobs.run(&job("sh"), keyed(&key, "exit 0")).await.expect("taken");
+    arriving.await.expect("no panic").expect("taken");
+    let ids: Vec<_> = world.executions().await.into_iter().map(|one| one.id).collect();
+    assert_eq!(ids, [again.id]);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_lost_again_and_again_ends_in_a_conflict() {
+    let mut world = World::new();
+    world.config.retry.call_timeout = Duration::from_secs(2);
+    let exchange = Arc::new(GcsStore::new(&world.config).expect("no network is needed"));
+    let runner = CloudRunRunner::new(&world.config, exchange).expect("no network is needed");
+    // Somebody has it whenever it is asked for, and nobody whenever it is looked at.
+    world.emulator.add_fault(Fault { times: u32::MAX, ..Fault::next(INSERT, status(412)) });
+    let key = IdempotencyKey::random();
+    let ended = tokio::time::timeout(Duration::from_secs(20), runner.run(&job("sh"), keyed(&key, "exit 0"))).await;
+    let error = ended.expect("it ends").expect_err("never ours");
+    assert!(error.kind() == ErrorKind::Conflict && error.is_retryable(), "{error}");
+    assert!((1..=8).contains(&world.calls(INSERT)), "{} calls", world.calls(INSERT));
 }

@@ -36,6 +36,7 @@ impl World {
         // Names with the project's number, as the real service answers them.
         let mut config = EmulatorConfig { project_number: Some(123_456), ..EmulatorConfig::default() };
         config.discovery = std::env::var_os("ANYCLOUD_TEST_DISCOVERY").map(PathBuf::from);
+        config.buckets.push("b".into());
         config.cancel_grace = Duration::from_millis(300);
         config.images.insert("sh".into(), vec!["/bin/sh".into(), "-c".into()]);
         for (name, retries) in [("sh", 0), ("stubborn", 2)] {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::api::Api;
 use super::lookup;
-use super::submit::{CLOCK_SKEW, OPERATION};
+use super::submit::{CLOCK_SKEW, LOOKS, OPERATION};
 use crate::formats::json;
 use crate::job_runner::Submission;
 use crate::object_store::{ContentHeaders, DeleteOptions, Version};
@@ -29,6 +29,14 @@ struct Record {
     fingerprint: String,
     /// In seconds since 1970: after this moment nothing of the holder's is on its way any more.
     until: u64,
+}
+
+impl Record {
+    /// Whether the holder is gone for certain. No holder writes a moment that the clock cannot express.
+    fn is_over(&self, now: SystemTime) -> bool {
+        let end = UNIX_EPOCH.checked_add(Duration::from_secs(self.until)).and_then(|end| end.checked_add(CLOCK_SKEW));
+        end.is_none_or(|end| now > end)
+    }
 }
 
 /// The right to submit.
@@ -61,17 +69,20 @@ impl Claims<'_> {
     /// Takes the claim, or waits for the execution of whoever has it.
     pub(super) async fn turn(&self) -> Result<Turn> {
         let key = self.submission.id.claim_key()?;
-        let patience = Instant::now() + self.api.call_timeout();
+        let begun = Instant::now();
+        let patience = begun + self.api.call_timeout();
         let mut mode = PutMode::Create;
         loop {
             let send_before = Instant::now() + SENDING;
             let taken = self.exchange.put(&key, self.record()?, options(mode)).await;
             match taken {
                 Ok(put) => return Ok(Turn::Ours(Claim { key, version: put.version, send_before })),
+                Err(error) if is_taken(&error) && Instant::now() >= patience => return Err(self.busy()),
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(unclaimed(error, self.job)),
             }
             mode = loop {
+                sleep(LOOK_INTERVAL).await;
                 // The claim is read before the executions: what it stands for is not started between the two looks.
                 let found = self.read(&key).await?;
                 if let Some(execution) = self.execution().await? {
@@ -79,15 +90,15 @@ impl Claims<'_> {
                 }
                 match found {
                     None => break PutMode::Create,
-                    Some((record, version)) if self.may_be_replaced(&record) => break PutMode::Replace(version),
+                    Some((record, version)) if self.may_be_replaced(&record, begun.elapsed()) => {
+                        break PutMode::Replace(version);
+                    }
                     Some((record, _)) if record.fingerprint != self.submission.fingerprint => {
                         return Err(self.submission.conflict(self.job));
                     }
-                    Some(_) if Instant::now() + LOOK_INTERVAL >= patience => {
-                        let message = "another process is submitting this key; its execution has not appeared yet";
-                        return Err(Error::new(ErrorKind::Conflict, OPERATION, self.job, message));
-                    }
-                    Some(_) => sleep(LOOK_INTERVAL).await,
+                    Some((record, _)) if record.holder == self.holder => {}
+                    Some(_) if Instant::now() + LOOK_INTERVAL >= patience => return Err(self.busy()),
+                    Some(_) => {}
                 }
             };
         }
@@ -101,10 +112,16 @@ impl Claims<'_> {
         }
     }
 
-    /// Our own claim of an earlier call that did not learn what came of it, or one whose holder is gone.
-    fn may_be_replaced(&self, record: &Record) -> bool {
-        let end = UNIX_EPOCH + Duration::from_secs(record.until) + CLOCK_SKEW;
-        record.holder == self.holder || SystemTime::now() > end
+    fn busy(&self) -> Error {
+        let message = "another process is submitting this key; its execution has not appeared yet";
+        Error::new(ErrorKind::Conflict, OPERATION, self.job, message)
+    }
+
+    /// A claim whose holder is gone, or our own of an earlier call that did not learn what came of it: its run may
+    /// still be on its way, and is looked for as long as one whose answer was lost.
+    fn may_be_replaced(&self, record: &Record, looked: Duration) -> bool {
+        let ours = record.holder == self.holder && looked >= LOOKS.iter().sum::<Duration>();
+        ours || record.is_over(SystemTime::now())
     }
 
     fn record(&self) -> Result<bytes::Bytes> {
@@ -148,4 +165,19 @@ fn unclaimed(error: Error, job: &JobName) -> Error {
     }
     let message = format!("nothing was submitted, because it is not known who may: {}", error.message());
     Error::new(ErrorKind::Unavailable, OPERATION, job, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_over_two_minutes_after_its_last_moment_or_if_that_cannot_be() {
+        let over = |until: u64, now: u64| {
+            let record = Record { holder: "gone".to_owned(), fingerprint: "other".to_owned(), until };
+            record.is_over(UNIX_EPOCH + Duration::from_secs(now))
+        };
+        assert!(!over(1000, 1120) && over(1000, 1121));
+        assert!(over(u64::MAX, 0) && over(i64::MAX.unsigned_abs(), 0));
+    }
 }

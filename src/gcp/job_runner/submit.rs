@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, JobExecution, JobName, JobRequest, ObjectStore, Re
 
 pub(super) const OPERATION: &str = "job_runner.run";
 /// When to look for what a call with a lost answer may have started, after it and after one another.
-const LOOKS: [Duration; 5] = [
+pub(super) const LOOKS: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(1),
