@@ -153,8 +153,6 @@ fn word(met: bool, near: bool) -> &'static str {
 }
 
 pub fn document(tables: &[Table<'_>], rounds: u64, size: u64) -> Result<String, Failure> {
-    let processor = std::fs::read_to_string("/proc/cpuinfo")?;
-    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let load = std::fs::read_to_string("/proc/loadavg")?;
@@ -184,7 +182,7 @@ Made by `cargo run --release -p anycloud-peers -- run`: {rounds} rounds, large o
 |---|---|---|
 ",
         size >> 20,
-        processor.trim_start_matches([' ', '\t', ':']),
+        processor()?,
         kernel.trim(),
         load.split(' ').next().unwrap_or_default(),
         20,
@@ -197,6 +195,35 @@ Made by `cargo run --release -p anycloud-peers -- run`: {rounds} rounds, large o
         text.push_str(&table(each));
     }
     Ok(text)
+}
+
+/// What became of each goal, in a table of its own.
+pub fn summary(tables: &[Table<'_>], rounds: u64) -> Result<String, Failure> {
+    let mut text = format!(
+        "Medians of {rounds} rounds on {} cores of {}, the store on the same cores; ratios are this crate's figure by \
+         the best of the peers that the goal names.\n\n| work | goals |\n|---|---|\n",
+        std::thread::available_parallelism()?,
+        processor()?,
+    );
+    for table in tables {
+        let verdicts: Vec<String> = table.row.goals.iter().map(|goal| verdict(table, goal)).collect();
+        let _ = writeln!(text, "| {} | {} |", table.row.title, verdicts.join(" "));
+    }
+    Ok(text)
+}
+
+/// The document with this text between its marks.
+pub fn within(document: &str, text: &str) -> Result<String, Failure> {
+    const MARKS: (&str, &str) = ("<!-- peers -->\n", "<!-- /peers -->");
+    let parts = document.split_once(MARKS.0).and_then(|(before, rest)| Some((before, rest.split_once(MARKS.1)?.1)));
+    let (before, behind) = parts.ok_or("the document has no marks for the table")?;
+    Ok(format!("{before}{}{text}{}{behind}", MARKS.0, MARKS.1))
+}
+
+fn processor() -> Result<String, Failure> {
+    let all = std::fs::read_to_string("/proc/cpuinfo")?;
+    let name = all.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    Ok(name.trim_start_matches([' ', '\t', ':']).to_owned())
 }
 
 /// As the lock file says.

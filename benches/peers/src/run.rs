@@ -57,6 +57,10 @@ impl Store {
     }
 }
 
+const RESULTS: &str = "benches/peers/RESULTS.md";
+/// What a whole run says of the goals stands here too.
+const README: &str = "README.md";
+
 pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
     let words = |name: &str| -> Vec<String> {
         options.get(name).into_iter().flat_map(|list| list.split(',')).map(str::to_owned).collect()
@@ -69,7 +73,7 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
     std::fs::create_dir_all(&files)?;
     let plain = Store::start(0, 0, size).await?;
     let shaped = Store::start(LATENCY_MS, BANDWIDTH, size).await?;
-    let output = options.get("output").map_or("benches/peers/RESULTS.md", String::as_str);
+    let output = options.get("output").map_or(RESULTS, String::as_str);
     let mut tables = Vec::new();
     for row in ROWS.iter().filter(|row| chosen(row.name, &rows)) {
         eprintln!("{}", row.title);
@@ -89,6 +93,10 @@ pub async fn run(options: &HashMap<String, String>) -> Result<(), Failure> {
         // After every row, so that a run that is cut short is not lost.
         if output != "-" {
             std::fs::write(output, report::document(&tables, rounds, size)?)?;
+        }
+        if output == RESULTS && rows.is_empty() {
+            let readme = std::fs::read_to_string(README)?;
+            std::fs::write(README, report::within(&readme, &report::summary(&tables, rounds)?)?)?;
         }
     }
     std::fs::remove_dir_all(&files)?;
