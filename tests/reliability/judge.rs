@@ -148,6 +148,9 @@ impl Tally {
             self.problems.len(),
             self.skipped
         );
+        if self.cells == 0 {
+            return Err("nothing was tested".into());
+        }
         if self.problems.is_empty() {
             return Ok(());
         }
