@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use crate::Failure;
 use crate::contestant::Measured;
-use crate::row::{Goal, Measure, Row};
+use crate::row::{Goal, Measure, Row, Work};
 
 /// All the measurements of one peer in one row.
 pub struct Line {
@@ -47,6 +47,24 @@ impl Line {
     fn memory(&self) -> f64 {
         self.median(|(measured, _)| measured.memory as f64) / 1e6
     }
+
+    /// Speed and processor time, in these [`units`].
+    fn figures(&self, operations: Option<u64>, size: u64) -> (String, String) {
+        match operations {
+            Some(count) => {
+                let count = count as f64;
+                (format!("{:.0}", count / self.seconds()), format!("{:.1}", self.cpu() * 1e6 / count))
+            }
+            None => {
+                let gib = size as f64 / GIB;
+                (format!("{:.3}", gib / self.seconds()), format!("{:.3}", self.cpu() / gib))
+            }
+        }
+    }
+}
+
+fn units(operations: Option<u64>) -> (&'static str, &'static str) {
+    if operations.is_some() { ("op/s", "CPU µs/op") } else { ("GiB/s", "CPU s/GiB") }
 }
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -54,7 +72,7 @@ const GIB: f64 = (1_u64 << 30) as f64;
 pub fn table(table: &Table<'_>) -> String {
     let mut text = String::new();
     let operations = table.row.work.operations();
-    let (speed, cpu) = if operations.is_some() { ("op/s", "CPU µs/op") } else { ("GiB/s", "CPU s/GiB") };
+    let (speed, cpu) = units(operations);
     let _ = writeln!(
         text,
         "\n### {}\n\n`{}`\n\n| | {speed} | {cpu} | MB over idle | requests | sent + received ÷ payload | speed | CPU |\n|---|---|---|---|---|---|---|---|",
@@ -66,16 +84,7 @@ pub fn table(table: &Table<'_>) -> String {
             let _ = writeln!(text, "| {} | {} | | | | | | |", line.name, trouble.replace('|', "/"));
             continue;
         }
-        let (speed, cpu) = match operations {
-            Some(count) => {
-                let count = count as f64;
-                (format!("{:.0}", count / line.seconds()), format!("{:.1}", line.cpu() * 1e6 / count))
-            }
-            None => {
-                let gib = table.size as f64 / GIB;
-                (format!("{:.3}", gib / line.seconds()), format!("{:.3}", line.cpu() / gib))
-            }
-        };
+        let (speed, cpu) = line.figures(operations, table.size);
         let requests = line.median(|(_, counts)| counts[0] as f64);
         let moved = line.median(|(_, counts)| (counts[1] + counts[2]) as f64);
         let moved = match operations {
@@ -197,19 +206,40 @@ Made by `cargo run --release -p anycloud-peers -- run`: {rounds} rounds, large o
     Ok(text)
 }
 
-/// What became of each goal, in a table of its own.
+/// This crate's figures and what became of each goal, in a table of its own.
 pub fn summary(tables: &[Table<'_>], rounds: u64) -> Result<String, Failure> {
     let mut text = format!(
         "Medians of {rounds} rounds on {} cores of {}, the store on the same cores; ratios are this crate's figure by \
-         the best of the peers that the goal names.\n\n| work | goals |\n|---|---|\n",
+         the best of the peers that the goal names.\n\n| work | this crate | goals |\n|---|---|---|\n",
         std::thread::available_parallelism()?,
         processor()?,
     );
     for table in tables {
         let verdicts: Vec<String> = table.row.goals.iter().map(|goal| verdict(table, goal)).collect();
-        let _ = writeln!(text, "| {} | {} |", table.row.title, verdicts.join(" "));
+        let _ = writeln!(text, "| {} | {} | {}{} |", table.row.title, own(table), verdicts.join(" "), distances(table));
     }
     Ok(text)
+}
+
+fn own(table: &Table<'_>) -> String {
+    let Some(own) = table.lines.iter().find(|line| line.name == "anycloud" && line.trouble.is_none()) else {
+        return String::new();
+    };
+    let operations = table.row.work.operations();
+    let ((speed, cpu), (speed_unit, cpu_unit)) = (own.figures(operations, table.size), units(operations));
+    format!("{speed} {speed_unit}, {cpu} {cpu_unit}, {:.0} MB", own.memory())
+}
+
+/// How far a small call is from the leanest clients, whatever its goal is.
+fn distances(table: &Table<'_>) -> String {
+    let find = |name: &str| table.lines.iter().find(|line| line.name == name && line.trouble.is_none());
+    let small = matches!(table.row.work, Work::Get { .. } | Work::Put { .. } | Work::Head { .. } | Work::List { .. });
+    let (true, Some(own)) = (small, find("anycloud")) else { return String::new() };
+    let parts: Vec<String> = ["object_store", "hyper"]
+        .into_iter()
+        .filter_map(|name| Some(format!("{:.2} × {name}", own.cpu() / find(name)?.cpu())))
+        .collect();
+    if parts.is_empty() { String::new() } else { format!(" CPU beside others: {}.", parts.join(", ")) }
 }
 
 /// The document with this text between its marks.
