@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OnceCell;
 
 use super::address::is_this_machine;
+use super::proxy::Connector;
 use super::{Answer, AnswerBody, Failure, RequestBody, Transport};
 
 /// How long to wait for a TCP connection: who is there answers within a round trip or two.
@@ -23,7 +24,7 @@ pub(crate) struct HttpClient {
     allow_http: bool,
     plain: Client<HttpConnector, RequestBody>,
     /// Made with the first HTTPS address, because reading the system's certificates costs more than a request.
-    secure: Arc<OnceCell<Client<HttpsConnector<HttpConnector>, RequestBody>>>,
+    secure: Arc<OnceCell<Client<HttpsConnector<Connector>, RequestBody>>>,
 }
 
 impl HttpClient {
@@ -34,7 +35,7 @@ impl HttpClient {
         Self { allow_http, plain: client_builder().build(connector), secure: Arc::default() }
     }
 
-    async fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, RequestBody>, Failure> {
+    async fn secure(&self) -> Result<&Client<HttpsConnector<Connector>, RequestBody>, Failure> {
         let roots = |error: std::io::Error| {
             Failure::forbidden(format!("the system's root certificates cannot be read: {error}"))
         };
@@ -47,7 +48,8 @@ impl HttpClient {
                 let builder = built.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(roots)?;
                 let mut connector = connector();
                 connector.enforce_http(false);
-                Ok(client_builder().build(builder.https_only().enable_http1().wrap_connector(connector)))
+                Ok(client_builder()
+                    .build(builder.https_only().enable_http1().wrap_connector(Connector::new(connector))))
             })
             .await
     }
@@ -67,14 +69,13 @@ fn client_builder() -> hyper_util::client::legacy::Builder {
 }
 
 impl Transport for HttpClient {
-    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'static, Result<Answer, Failure>> {
-        let client = self.clone();
+    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
             let uri = request.uri();
             let sent = match uri.scheme_str() {
-                Some("https") => client.secure().await?.request(request).await,
-                Some("http") if client.allow_http || uri.host().is_some_and(is_this_machine) => {
-                    client.plain.request(request).await
+                Some("https") => self.secure().await?.request(request).await,
+                Some("http") if self.allow_http || uri.host().is_some_and(is_this_machine) => {
+                    self.plain.request(request).await
                 }
                 _ => {
                     let host = uri.host().unwrap_or_default();
