@@ -149,7 +149,7 @@ fn check(provider: &str, place: &str, budgets: [u64; 4]) {
 #[test]
 #[cfg(feature = "gcp")]
 fn small_operations_on_cloud_storage_keep_to_their_budget() {
-    check("gcp", &serve(), [58, 45, 74, 2100]);
+    check("gcp", &serve(), [53, 42, 73, 2060]);
 }
 
 #[test]
@@ -157,8 +157,7 @@ fn small_operations_on_cloud_storage_keep_to_their_budget() {
 fn small_operations_on_s3_keep_to_their_budget() {
     const NAME: &str = "small_operations_on_s3_keep_to_their_budget";
     if std::env::var_os("AWS_SECRET_ACCESS_KEY").is_some_and(|key| key == "made-up") {
-        // Nearly all of them are the SDK's.
-        return check("aws", &serve(), [440, 410, 465, 3600]);
+        return check("aws", &serve(), [48, 33, 43, 3060]);
     }
     // Credentials come from the environment, which only a new process can be given.
     let output = std::process::Command::new(std::env::current_exe().unwrap())

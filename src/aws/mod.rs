@@ -2,6 +2,7 @@
 
 mod account;
 mod connection;
+mod credential_cache;
 mod credentials;
 mod error;
 mod job_runner;
@@ -10,6 +11,10 @@ mod plain_http;
 #[cfg(test)]
 mod scripted;
 mod secret_store;
+mod signature;
+mod signature_v4a;
+mod verdict;
+mod xml;
 
 use std::sync::Arc;
 

@@ -3,11 +3,17 @@
 //! Conditions are judged by S3 itself (`If-None-Match: *` and `If-Match` on PutObject, CompleteMultipartUpload,
 //! CopyObject and DeleteObject). Bodies travel with their CRC32C, which S3 verifies before it publishes and keeps; no
 //! SHA-256 is computed over them.
+//!
+//! What moves data or is asked for often (GetObject, HeadObject, PutObject, UploadPart, ListObjectsV2) goes over the
+//! crate's own transport, which costs a fraction of the SDK's request pipeline. The SDK still decides where a bucket is
+//! and how it wants to be signed for (its endpoint rules, so that access points, directory buckets and a profile's
+//! settings work), finds the credentials, and makes all other calls.
 
 mod bucket;
 mod condition;
 mod copy;
 mod delete;
+mod endpoint;
 mod get;
 mod list;
 #[cfg(test)]
@@ -16,12 +22,16 @@ mod meta;
 mod multipart;
 mod page;
 mod put;
+mod request;
+mod session;
 mod sign;
 mod stale;
 #[cfg(test)]
 mod tests;
 mod upload;
 mod version;
+#[cfg(test)]
+mod wire_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +41,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use self::bucket::Bucket;
+#[cfg(test)]
+pub(super) use self::request::{PATH, encoded};
 use super::connection::Connection;
 use crate::object_store::{
     CopyOptions, DeleteOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities, ObjectMeta,

@@ -14,6 +14,8 @@ mod options;
 mod pages;
 #[cfg_attr(not(any(feature = "aws", feature = "gcp")), allow(dead_code, reason = "for providers over a network"))]
 mod reading;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod told;
 mod upload;
 mod uri;
 mod version;
@@ -44,4 +46,6 @@ pub(crate) use pages::{Pages, entries};
 pub(crate) use reading::mismatch;
 #[allow(unused_imports, reason = "the providers over a network use them; without any there is no caller")]
 pub(crate) use reading::{Announced, Reading, answered_range};
+#[cfg(any(feature = "aws", feature = "gcp"))]
+pub(crate) use told::Told;
 pub(crate) use upload::Meter;

@@ -15,7 +15,7 @@ impl Bucket {
         let start = SystemTime::now();
         let signed = self.presign(key, &options, start, options.expires_in).await?;
         // Only now are the credentials known that the signature was made with.
-        let left = self.connection.credentials_expiry().map(|end| end.duration_since(start).unwrap_or_default());
+        let left = self.connection.credentials().expiry().map(|end| end.duration_since(start).unwrap_or_default());
         let (signed, expires_in) = match left {
             Some(left) if left < options.expires_in => {
                 let whole = Duration::from_secs(left.as_secs());

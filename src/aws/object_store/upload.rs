@@ -2,16 +2,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::Method;
 
 use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES};
-use super::meta::Attributes;
+use super::meta::{Attributes, CHECKSUM};
 use super::multipart::{Multipart, PUT, Part};
+use super::request::Request;
 use crate::call::Call;
 use crate::http::RequestBody;
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::object_store::{Crc32c, PartRules, PutResult, Told, Upload};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, ObjectKey, PutOptions, Result, WriteId};
 
@@ -49,7 +50,7 @@ impl Upload for S3Upload {
 
     fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
         let bucket = Arc::clone(&self.multipart.bucket);
-        let subject = bucket.uri(&self.multipart.key).to_string();
+        let subject = bucket.subject(&self.multipart.key);
         let problem = match part.len() as u64 {
             _ if self.count >= MAX_PARTS => {
                 Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts")))
@@ -84,7 +85,7 @@ impl Upload for S3Upload {
         if self.count == 0 {
             // S3 makes no object of no parts, but takes one empty part.
             let Multipart { bucket, key, upload_id, .. } = &self.multipart;
-            let subject = bucket.uri(key).to_string();
+            let subject = bucket.subject(key);
             let part = send_part(bucket, key, upload_id, 1, Bytes::new(), &subject).await?;
             Multipart::note(self.multipart.parts(), 1, part);
             self.count = 1;
@@ -106,29 +107,24 @@ async fn send_part(
     subject: &str,
 ) -> Result<Part> {
     let crc = Crc32c::of(&part).to_base64();
-    let client = bucket.client().await?;
     let bytes = part.len() as u64;
     // A part is seen by nobody and replaces an earlier one of its number, so that a lost answer leaves nothing open.
     let retrier = bucket.connection.retrier().for_body(bytes);
+    let number = number.to_string();
     let sent = retrier
         .run(UPLOAD, subject, Safety::Read, |_| {
-            let request = client
-                .upload_part()
-                .bucket(&bucket.name)
-                .key(key.as_str())
-                .upload_id(upload_id)
-                .part_number(number)
-                .checksum_crc32_c(&crc)
-                .body(ByteStream::from_body_1_x(RequestBody::of([part.clone()]).watched(retrier.activity())))
-                .customize()
-                .disable_payload_signing();
-            async { request.send().await.map_err(|error| bucket.error(error, Call::reading(UPLOAD, subject, PUT))) }
+            let request = Request::new(Method::PUT, Some(key))
+                .parameter("partNumber", Some(&number))
+                .parameter("uploadId", Some(upload_id))
+                .header(CHECKSUM, Some(crc.as_str()))
+                .body(RequestBody::of([part.clone()]).watched(retrier.activity()));
+            bucket.written(Call::reading(UPLOAD, subject, PUT), request)
         })
         .await;
-    let Some(etag) = sent?.e_tag else {
-        return Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part"));
-    };
-    Ok(Part { etag, crc: Some(crc), bytes })
+    match Told(&sent?).text("etag") {
+        Some(etag) => Ok(Part { etag: etag.to_owned(), crc: Some(crc), bytes }),
+        None => Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part")),
+    }
 }
 
 impl fmt::Debug for S3Upload {
