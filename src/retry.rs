@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +75,23 @@ impl Activity {
 
     fn last(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+tokio::task_local! {
+    static THROTTLED: Arc<AtomicBool>;
+}
+
+/// The same call, which notes that a provider asked for fewer calls, also where the call succeeds in the end: who makes
+/// many at a time can then make fewer.
+pub(crate) async fn noting_throttling<T>(noted: Arc<AtomicBool>, call: impl Future<Output = T>) -> T {
+    THROTTLED.scope(noted, call).await
+}
+
+fn note_throttling(error: &Error) {
+    if error.kind() == ErrorKind::Throttled || matches!(error.status(), Some(429 | 503)) {
+        // Most calls are made by nobody who would make fewer.
+        let _ = THROTTLED.try_with(|noted| noted.store(true, Ordering::Relaxed));
     }
 }
 
@@ -171,6 +188,7 @@ impl Retrier {
                 None => Error::new(ErrorKind::Timeout, operation, subject, "there was no answer in time")
                     .with_may_have_applied(),
             };
+            note_throttling(&error);
             maybe_applied |= error.may_have_applied();
             let safe = safety != Safety::Once || !error.may_have_applied();
             let pause = self.pause(number, error.retry_after());

@@ -121,7 +121,7 @@ fn size() -> u64 {
 /// One after the other: the peak is the process's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_stays_within_its_budget_and_a_slow_reader_slows_the_server() {
-    // On a fast connection, and on ones that are slow enough for many at a time.
+    // On fast connections, and on ones that are slow enough for many at a time.
     for (pause, size) in [(Duration::ZERO, size()), (Duration::from_millis(2), size() / 4)] {
         let (server, store) = Zeros::start(size, pause).await;
         // From here on the peak counts anew: https://docs.kernel.org/filesystems/proc.html

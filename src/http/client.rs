@@ -18,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept: well under the four minutes after which Google and AWS close theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much a connection receives at a time, and so holds, of a body. By default it is 408 KiB, which 48 connections
+/// of one read make 20 MB, and as much again that comes after the budget is used up.
+const BUFFER_BYTES: usize = 128 << 10;
+
 /// Pooled connections to any host. Clones share them.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
@@ -64,7 +68,7 @@ fn connector() -> HttpConnector {
 
 fn client_builder() -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
+    builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new()).http1_max_buf_size(BUFFER_BYTES);
     builder
 }
 

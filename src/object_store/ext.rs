@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::upload::Meter;
 use super::writer::DEFAULT_PART_BYTES;
 use super::{
-    ContentHeaders, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
+    ContentHeaders, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
     ObjectWriter, ProgressCallback, PutOptions, PutResult,
 };
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
@@ -234,28 +234,34 @@ pub trait ObjectStoreExt: ObjectStore {
         }
     }
 
-    /// Downloads an object to a file, which appears whole or not at all.
+    /// Downloads an object to a file, which appears whole or not at all, and stays: once this has returned the file
+    /// survives a power cut under its name.
+    ///
+    /// The bytes go to a temporary file in the same directory, which has all its room from the beginning where the
+    /// file system can do that.
+    ///
+    /// Of an object of more than 8 MiB the temporary file is called like the target, followed by
+    /// `.anycloud-partial`, and stays if the download is dropped, killed, or fails in a way that may pass: the next
+    /// download to the same path then fetches only what is missing, if the object is still of the same version; if
+    /// not, it begins anew. What was kept is read and checked before it is used, and the checksum of the whole covers
+    /// it. Delete that file if you do not mean to go on. It goes by itself with the next download to this path that
+    /// succeeds, or that fails because the object is gone, was replaced, did not match its checksum, or found no room.
+    ///
+    /// Of two downloads to one path at the same time the second uses a file of its own and leaves nothing behind; the
+    /// last to end has the name.
     ///
     /// # Errors
     /// `NotFound` also for a directory that is not there (the subject is the path then), `InvalidInput` for a path that
-    /// is one, `PermissionDenied`, `ResourceExhausted` or `Internal` for a file that cannot be written; and those of
-    /// [`ObjectStore::get`].
+    /// is one, `PermissionDenied`, `ResourceExhausted` or `Internal` for a file that cannot be written; `Conflict` if
+    /// the object was replaced meanwhile; and those of [`ObjectStore::get`] and, where there is something to take up,
+    /// of [`ObjectStore::head`].
     async fn download_file(
         &self,
         key: &ObjectKey,
         path: &Path,
         progress: Option<ProgressCallback>,
     ) -> Result<ObjectMeta> {
-        let GetResult { meta, range, body } = self.get(key, GetOptions::default()).await?;
-        let mut meter = Meter::new(progress, Some(range.end - range.start));
-        let file = crate::files::NewFile::create(path).await?;
-        body.into_file(file.contents(), &mut meter).await?;
-        if meter.bytes() != range.end - range.start {
-            let message = format!("{} bytes came where {} were announced", meter.bytes(), range.end - range.start);
-            return Err(Error::new(ErrorKind::Corrupt, "object_store.download_file", self.uri(key), message));
-        }
-        file.publish().await?;
-        Ok(meta)
+        super::download::to_file(self, key, path, progress).await
     }
 }
 

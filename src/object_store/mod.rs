@@ -5,6 +5,9 @@
 
 mod body;
 mod contract;
+mod download;
+#[cfg(test)]
+mod download_tests;
 mod ext;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 mod lost_answer;
