@@ -3,7 +3,7 @@
 mod partial;
 mod target;
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -38,8 +38,14 @@ pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> 
     Error::new(kind, operation, path.display(), message).with_source(source)
 }
 
-/// A file to be read in pieces of so many bytes or fewer, and its size.
-pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
+/// How much of a file is read at a time: little enough to be in the processor's cache when it is summed and sent.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// What is smaller is read at once, as it is sent.
+const SMALL_BYTES: u64 = 5 << 20;
+
+/// A file to be read in pieces, and its size.
+pub(crate) async fn open(path: &Path) -> Result<(Pieces, u64)> {
     let owned = path.to_owned();
     let opened = blocking(move || {
         let file = std::fs::File::open(&owned)?;
@@ -50,8 +56,8 @@ pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
         Ok((file, meta.len()))
     });
     let (file, size) = opened.await.map_err(|source| error("file.open", path, source))?;
-    // A small file costs no more memory than it has bytes; one more tells that it has not grown.
-    let bytes = bytes.min(size.saturating_add(1));
+    // A small file is one piece, and costs no more memory than it has bytes; one more tells that it has not grown.
+    let bytes = if size < SMALL_BYTES { size + 1 } else { PIECE_BYTES };
     let pool = Pool::default();
     Ok((Pieces { reading: Some(read_piece(file, &pool, bytes)), pool, bytes, path: path.to_owned() }, size))
 }
@@ -76,7 +82,7 @@ impl Pieces {
         if piece.is_empty() {
             return Ok(None);
         }
-        if piece.len() as u64 == self.bytes {
+        if piece.len() as u64 >= self.bytes {
             self.reading = Some(read_piece(file, &self.pool, self.bytes));
         }
         Ok(Some(piece.freeze()))
@@ -86,7 +92,7 @@ impl Pieces {
 fn read_piece(file: std::fs::File, pool: &Pool, bytes: u64) -> Reading {
     let mut piece = pool.buffer(usize::try_from(bytes).unwrap_or(usize::MAX));
     tokio::task::spawn_blocking(move || {
-        piece.read_from((&file).take(bytes))?;
+        piece.fill_from(&file)?;
         Ok((file, piece))
     })
 }

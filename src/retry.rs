@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -78,6 +78,17 @@ impl Activity {
     }
 }
 
+/// How many attempts have failed for a reason that passes, over all calls that are counted together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setbacks(Arc<AtomicU64>);
+
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+impl Setbacks {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 tokio::task_local! {
     static THROTTLED: Arc<AtomicBool>;
 }
@@ -114,13 +125,14 @@ pub(crate) struct Retrier {
     policy: RetryPolicy,
     budget: Arc<AtomicU32>,
     activity: Activity,
+    setbacks: Option<Setbacks>,
 }
 
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
 impl Retrier {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
         let budget = Arc::new(AtomicU32::new(policy.budget));
-        Self { policy, budget, activity: Activity::default() }
+        Self { policy, budget, activity: Activity::default(), setbacks: None }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -143,6 +155,11 @@ impl Retrier {
         retrier.policy.attempt_timeout = retrier.policy.attempt_timeout.saturating_add(extra);
         retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
         retrier
+    }
+
+    /// The same policy and budget; failures that pass are counted here.
+    pub(crate) fn counting(&self, setbacks: &Setbacks) -> Self {
+        Self { setbacks: Some(setbacks.clone()), ..self.clone() }
     }
 
     /// When a call ends that begins now.
@@ -190,6 +207,9 @@ impl Retrier {
             };
             note_throttling(&error);
             maybe_applied |= error.may_have_applied();
+            if let Some(Setbacks(count)) = self.setbacks.as_ref().filter(|_| error.is_transient()) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             let safe = safety != Safety::Once || !error.may_have_applied();
             let pause = self.pause(number, error.retry_after());
             let in_time = pause < deadline.saturating_duration_since(Instant::now());

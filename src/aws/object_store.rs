@@ -48,7 +48,7 @@ use crate::object_store::{
     CopyOptions, DeleteOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities, ObjectMeta,
     PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
 };
-use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
+use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, TransferPolicy};
 
 /// One S3 bucket, or one of a service that speaks S3's protocol. Cheap to clone.
 ///
@@ -85,6 +85,10 @@ impl ObjectStore for S3Store {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         &bucket::CAPABILITIES
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        TransferPolicy::default()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {

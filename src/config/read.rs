@@ -118,6 +118,10 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems
     if let Some(seconds) = reader.parsed::<NonZeroU64>("ANYCLOUD_CALL_TIMEOUT_SECONDS", "a number of seconds from 1") {
         retry.call_timeout = Duration::from_secs(seconds.get());
     }
+    let mut transfer = TransferPolicy::default();
+    if let Some(mib) = reader.parsed::<NonZeroU32>("ANYCLOUD_TRANSFER_BUDGET_MIB", "a number of MiB from 1") {
+        transfer.budget_bytes = u64::from(mib.get()) << 20;
+    }
     let allow_http = reader.switch("ANYCLOUD_ALLOW_HTTP").unwrap_or(false);
     let Some(provider) = provider.filter(|_| reader.problems.is_empty()) else {
         let hint = match (chosen, provider) {
@@ -128,7 +132,6 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems
         };
         return Err(reader.problems.into_error(hint));
     };
-    let transfer = TransferPolicy::default();
     Ok(Config { provider, default_job, retry, transfer, allow_http, aws, gcp, local })
 }
 

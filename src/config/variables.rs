@@ -26,6 +26,10 @@ pub const VARIABLES: &[Variable] = &[
         "how long a call may take, retries included and transfers of large bodies excluded; default 60",
     ),
     var(
+        "ANYCLOUD_TRANSFER_BUDGET_MIB",
+        "the memory that moving one large object takes, up or down, in MiB; default 64",
+    ),
+    var(
         "AWS_REGION",
         "the region; default: the SDK's chain (profile, instance metadata), beside an emulator the profile's or `us-east-1`",
     ),

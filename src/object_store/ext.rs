@@ -6,10 +6,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 
-use super::upload::Meter;
-use super::writer::DEFAULT_PART_BYTES;
 use super::{
     ContentHeaders, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
     ObjectWriter, ProgressCallback, PutOptions, PutResult,
@@ -141,7 +139,8 @@ pub trait ObjectStoreExt: ObjectStore {
         ObjectWriter::new(Arc::clone(self), key.clone(), options)
     }
 
-    /// Writes what a stream yields, in bounded memory: 60 MiB. An error of the stream publishes nothing.
+    /// Writes what a stream yields, in bounded memory: [`ObjectWriter`] says how much, and how fast that is, and can tell of
+    /// progress. An error of the stream publishes nothing.
     ///
     /// # Errors
     /// Those of the stream and of [`ObjectStore::put`].
@@ -149,19 +148,7 @@ pub trait ObjectStoreExt: ObjectStore {
     where
         St: Stream<Item = Result<Bytes>> + Send,
     {
-        let mut writer = self.writer(key, options);
-        let mut stream = std::pin::pin!(stream);
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => writer.write(chunk).await?,
-                Err(error) => {
-                    // The reason for stopping is the stream's; what could not be cleaned up is found by a later sweep.
-                    let _ = writer.abort().await;
-                    return Err(error);
-                }
-            }
-        }
-        writer.finish().await
+        self.writer(key, options).write_stream(stream).await
     }
 
     /// Writes what a reader yields, in bounded memory, and tells of progress. `total` feeds the callback, and is what
@@ -181,17 +168,11 @@ pub trait ObjectStoreExt: ObjectStore {
         R: AsyncRead + Send + Unpin,
     {
         let mut reader = reader;
-        let mut writer = self.writer(key, expecting(total, options));
-        let mut meter = Meter::new(progress, total);
-        let chunk = usize::try_from(total.unwrap_or(DEFAULT_PART_BYTES).clamp(1, 1 << 20)).unwrap_or(1 << 20);
+        let mut writer = told(self.writer(key, expecting(total, options)), progress, total);
         loop {
-            let mut buffer = bytes::BytesMut::with_capacity(chunk);
-            match reader.read_buf(&mut buffer).await {
+            match writer.read_from(&mut reader).await? {
                 Ok(0) => return writer.finish().await,
-                Ok(count) => {
-                    writer.write(buffer.freeze()).await?;
-                    meter.add(count as u64);
-                }
+                Ok(_) => {}
                 Err(error) => {
                     let _ = writer.abort().await;
                     let message = "the bytes to write could not be read";
@@ -214,17 +195,11 @@ pub trait ObjectStoreExt: ObjectStore {
         options: PutOptions,
         progress: Option<ProgressCallback>,
     ) -> Result<PutResult> {
-        // Pieces of the size of a part become parts as they are.
-        let (mut file, size) = crate::files::open(path, DEFAULT_PART_BYTES).await?;
-        let mut writer = self.writer(key, expecting(Some(size), options));
-        let mut meter = Meter::new(progress, Some(size));
+        let (mut file, size) = crate::files::open(path).await?;
+        let mut writer = told(self.writer(key, expecting(Some(size), options)), progress, Some(size));
         loop {
             match file.next().await {
-                Ok(Some(piece)) => {
-                    let bytes = piece.len() as u64;
-                    writer.write(piece).await?;
-                    meter.add(bytes);
-                }
+                Ok(Some(piece)) => writer.write(piece).await?,
                 Ok(None) => return writer.finish().await,
                 Err(error) => {
                     let _ = writer.abort().await;
@@ -266,6 +241,17 @@ pub trait ObjectStoreExt: ObjectStore {
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStoreExt for S {}
+
+fn told<S: ObjectStore + ?Sized>(
+    writer: ObjectWriter<S>,
+    progress: Option<ProgressCallback>,
+    total: Option<u64>,
+) -> ObjectWriter<S> {
+    match progress {
+        Some(callback) => writer.with_progress(callback, total),
+        None => writer,
+    }
+}
 
 fn expecting(bytes: Option<u64>, options: PutOptions) -> PutOptions {
     PutOptions { expected_bytes: options.expected_bytes.or(bytes), ..options }

@@ -9,20 +9,27 @@ mod download;
 #[cfg(test)]
 mod download_tests;
 mod ext;
+mod gathering;
+mod limits;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 mod lost_answer;
 mod metadata;
 mod options;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 mod pages;
+mod payload;
 #[cfg_attr(not(any(feature = "aws", feature = "gcp")), allow(dead_code, reason = "for providers over a network"))]
 mod reading;
+mod slowing;
+mod sums;
 #[cfg(any(feature = "aws", feature = "gcp"))]
 mod told;
 mod upload;
 mod uri;
 mod version;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use body::{ByteStream, GetResult};
 pub use contract::ObjectStore;
@@ -34,6 +41,7 @@ pub use options::{
     ByteRange, CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     PutMode, PutOptions, PutResult, SignMethod, SignOptions, SignedRequest, SignedUrl, StaleUploads,
 };
+pub use payload::Payload;
 pub use upload::{PartRules, Progress, ProgressCallback, Upload};
 pub use uri::{ObjectUri, Scheme};
 pub use version::Version;

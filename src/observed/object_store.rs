@@ -12,23 +12,24 @@ use super::{Observed, Traced, note, traced, traced_stream};
 use crate::files::Target;
 use crate::object_store::{
     ByteStream, ContentHeaders, CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry,
-    ListOptions, Meter, ObjectCapabilities, ObjectMeta, PartRules, Placeable, PutResult, SignMethod, SignOptions,
-    SignedRequest, StaleUploads, Upload,
+    ListOptions, Meter, ObjectCapabilities, ObjectMeta, PartRules, Payload, Placeable, PutResult, SignMethod,
+    SignOptions, SignedRequest, StaleUploads, Upload,
 };
 use crate::transfer::{Downloads, TransferPolicy};
 use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, WriteId};
 
-/// A store, and the engine that reads its large objects.
+/// A store, and how its large objects are moved.
 #[derive(Debug)]
 pub(crate) struct Transferring {
     store: Arc<dyn ObjectStore>,
     downloads: Downloads,
+    policy: TransferPolicy,
 }
 
 impl Transferring {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, policy: TransferPolicy) -> Self {
-        let downloads = Downloads::new(Arc::clone(&store), policy);
-        Self { store, downloads }
+        let downloads = Downloads::new(Arc::clone(&store), policy.clone());
+        Self { store, downloads, policy }
     }
 }
 
@@ -152,9 +153,13 @@ impl Upload for ObservedUpload {
         self.inner.rules()
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
         let span = self.span("object_store.put_part");
         Box::pin(traced(span, self.inner.put_part(part)))
+    }
+
+    fn setbacks(&self) -> u64 {
+        self.inner.setbacks()
     }
 
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
@@ -174,6 +179,10 @@ impl ObjectStore for Observed<Transferring> {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         self.inner.store.capabilities()
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        self.inner.policy.clone()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mut options: PutOptions) -> Result<PutResult> {

@@ -13,7 +13,7 @@ use crate::object_store::{
     ObjectMeta, PutResult, Scheme, SignOptions, SignedRequest, StaleUploads, Upload, Version,
 };
 use crate::retry::{Retrier, RetryPolicy, Safety};
-use crate::{Error, ErrorKind, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
+use crate::{Error, ErrorKind, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, TransferPolicy};
 
 #[derive(Debug)]
 pub(crate) struct Scripted {
@@ -179,6 +179,10 @@ impl ObjectStore for Scripted {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         &self.capabilities
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        TransferPolicy::default()
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {

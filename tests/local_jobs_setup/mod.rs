@@ -249,6 +249,10 @@ impl ObjectStore for Memory {
     fn capabilities(&self) -> &ObjectCapabilities {
         unimplemented!()
     }
+
+    fn transfer(&self) -> anycloud::TransferPolicy {
+        Default::default()
+    }
     async fn start_upload(&self, _: &ObjectKey, _: PutOptions) -> Result<Box<dyn Upload>> {
         unimplemented!()
     }

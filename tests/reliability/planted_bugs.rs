@@ -7,7 +7,7 @@ use anycloud::object_store::{
     CopyOptions, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     ObjectMeta, ObjectUri, PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
 };
-use anycloud::{Error, ErrorKind, ObjectKey, ObjectStore, PutMode, PutOptions, Result};
+use anycloud::{Error, ErrorKind, ObjectKey, ObjectStore, PutMode, PutOptions, Result, TransferPolicy};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -55,6 +55,10 @@ impl ObjectStore for Planted {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         self.inner.capabilities()
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        self.inner.transfer()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {

@@ -132,7 +132,7 @@ const FAILED: &str = "<Error><Code>InternalError</Code><Message>We encountered a
 async fn upload(store: &S3Store, mode: PutMode) -> Box<dyn Upload> {
     let options = PutOptions { mode, ..PutOptions::default() };
     let mut upload = store.start_upload(&key(), options).await.unwrap();
-    upload.put_part(Bytes::from_static(b"123456789")).await.unwrap();
+    upload.put_part("123456789".into()).await.unwrap();
     upload
 }
 
@@ -177,7 +177,7 @@ async fn a_409_on_completion_after_a_lost_answer_may_be_its_echo() {
         let begun = [answer(200, &[], CREATED), written(), Answer::Lost, conflict(), found];
         let (_server, store) = store(begun.into_iter().chain([answer(204, &[], "")])).await;
         let mut upload = store.start_upload(&key(), create(&id)).await.unwrap();
-        upload.put_part(Bytes::from_static(b"123456789")).await.unwrap();
+        upload.put_part("123456789".into()).await.unwrap();
         let done = upload.finish(Crc32c::of(b"123456789")).await;
         assert_eq!(done.as_ref().is_ok_and(|put| put.write_id == id), ours, "{done:?}");
         assert!(ours || done.is_err_and(|error| error.kind() == ErrorKind::Indeterminate));

@@ -107,7 +107,9 @@ async fn files_go_up_and_come_down_the_same(fixture: Fixture) {
         let seen = std::sync::Arc::clone(&seen);
         let callback: crate::object_store::ProgressCallback = std::sync::Arc::new(move |progress| {
             assert_eq!(progress.total, Some(10_000_001));
-            seen.store(progress.bytes, std::sync::atomic::Ordering::Relaxed);
+            assert!(progress.bytes == 0 || progress.rate > 0.0, "{progress:?}");
+            let before = seen.swap(progress.bytes, std::sync::atomic::Ordering::Relaxed);
+            assert!(before <= progress.bytes, "{before} and then {progress:?}");
         });
         Some(callback)
     };

@@ -25,7 +25,7 @@ impl Bucket {
         };
         within(CAPABILITIES.max_sign_expiry, "")?;
         if options.method == SignMethod::Put {
-            temporaries::check(key, OPERATION, &subject)?;
+            temporaries::check(key, OPERATION, || subject.clone())?;
         }
         let nobody;
         let signer = if self.connection.is_emulator() {

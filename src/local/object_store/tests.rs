@@ -180,7 +180,7 @@ async fn uploads_take_parts_at_once_and_leave_nothing_when_dropped() {
     let parts: Vec<Bytes> = (0..20u8).map(|number| Bytes::from(vec![number; 1000 + usize::from(number)])).collect();
     let whole: Vec<u8> = parts.concat();
     let mut upload = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    let sending: Vec<_> = parts.iter().map(|part| upload.put_part(part.clone())).collect();
+    let sending: Vec<_> = parts.iter().map(|part| upload.put_part(part.clone().into())).collect();
     for result in futures_util::future::join_all(sending.into_iter().rev()).await {
         result.unwrap();
     }
@@ -191,13 +191,13 @@ async fn uploads_take_parts_at_once_and_leave_nothing_when_dropped() {
     assert_eq!(store.get_bytes(&key("u")).await.unwrap(), whole);
 
     let mut wrong = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    wrong.put_part(Bytes::from_static(b"x")).await.unwrap();
+    wrong.put_part("x".into()).await.unwrap();
     assert_eq!(wrong.finish(Crc32c(1)).await.unwrap_err().kind(), ErrorKind::Corrupt);
     let mut unwritten = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    drop(unwritten.put_part(Bytes::from_static(b"x")));
+    drop(unwritten.put_part("x".into()));
     assert_eq!(unwritten.finish(Crc32c::of(b"x")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     let mut dropped = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    dropped.put_part(Bytes::from_static(b"x")).await.unwrap();
+    dropped.put_part("x".into()).await.unwrap();
     drop(dropped);
     assert_eq!(files_below(&scratch.0.join("objects/main/unfinished")), [] as [PathBuf; 0]);
 

@@ -70,8 +70,8 @@ pub(super) const OPERATIONS: &[Operation] = steps! {
             let least = usize::try_from(least).expect("it fits");
             let first = Bytes::from(vec![7; least]);
             let all = Crc32c::of(&[&first[..], NEW].concat());
-            let sent = match upload.put_part(first).await {
-                Ok(()) => upload.put_part(Bytes::from_static(NEW)).await,
+            let sent = match upload.put_part(first.into()).await {
+                Ok(_) => upload.put_part(NEW.into()).await,
                 failed => failed,
             };
             if let Err(error) = sent {

@@ -292,9 +292,9 @@ async fn work(store: &Arc<FileStore>, log: &Recording, calls: usize) {
             3 => drop(store.copy(&key(source), &key(name), CopyOptions::default()).await.unwrap()),
             4 => {
                 let mut upload = store.start_upload(&key(name), PutOptions::default()).await.unwrap();
-                upload.put_part(bytes.slice(..1)).await.unwrap();
+                upload.put_part(bytes.slice(..1).into()).await.unwrap();
                 if bytes.len() > 1 {
-                    upload.put_part(bytes.slice(1..)).await.unwrap();
+                    upload.put_part(bytes.slice(1..).into()).await.unwrap();
                 }
                 drop(upload.finish(Crc32c::of(&bytes)).await.unwrap());
             }
