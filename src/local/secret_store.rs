@@ -55,8 +55,9 @@ const CAPABILITIES: SecretCapabilities = SecretCapabilities {
 /// staged version is not what [`VersionSelector::LatestEnabled`] falls back to.
 ///
 /// The values are not encrypted: who can read the files of this user can read them. A directory that others can
-/// write to, or that belongs to another user, is refused with `PermissionDenied`. The file system must support
-/// `flock`, which local ones on Linux do.
+/// write to, or that belongs to another user, is refused with `PermissionDenied`, and so is a root of that kind, in
+/// which others could put another directory in its place (one with the sticky bit will do, or one of the superuser's).
+/// The file system must support `flock`, which local ones on Linux do.
 ///
 /// [`CreateSecretOptions::encryption_key`] and [`CreateSecretOptions::locations`] are `Unsupported`.
 #[derive(Clone)]

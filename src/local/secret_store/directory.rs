@@ -1,7 +1,7 @@
 //! The directory of secrets: who may touch it, one lock for all who do, and records that are replaced whole.
 
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,10 @@ const NAME: &str = "secrets";
 const NEW: &str = ".new";
 /// How long a change waits for another one, of this process or another.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// The bits of a mode that let the group or anybody write.
+const OTHERS_WRITE: u32 = 0o022;
+/// In such a directory only the owner of a file can move it.
+const STICKY: u32 = 0o1000;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Where the directory is, and how it is changed.
@@ -44,10 +48,14 @@ impl Directory {
     /// Opens the directory if it is there.
     pub(super) fn open(home: &Home, operation: &'static str) -> Result<Option<Self>> {
         let path = home.root.join(NAME);
-        match retry_on_intr(|| rustix::fs::open(&path, DIRECTORY, Mode::empty())) {
-            Ok(fd) => {
+        // The way to the root may lead through links: it is the operator's word.
+        let root = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = retry_on_intr(|| rustix::fs::open(&home.root, root, Mode::empty()))
+            .and_then(|root| Ok((retry_on_intr(|| rustix::fs::openat(&root, NAME, DIRECTORY, Mode::empty()))?, root)));
+        match opened {
+            Ok((fd, root)) => {
                 let directory = Self { fd, path, operations: Arc::clone(&home.operations), operation };
-                directory.check_owner()?;
+                directory.check_owners(&root, &home.root)?;
                 Ok(Some(directory))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -141,16 +149,35 @@ impl Directory {
         }
     }
 
-    fn check_owner(&self) -> Result<()> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(|error| self.trouble(error))?;
-        let problem = if stat.st_mode & 0o022 != 0 {
-            format!("others can write to the directory of secrets (mode {:o}); make it 0700", stat.st_mode & 0o7777)
-        } else if stat.st_uid != rustix::process::geteuid().as_raw() {
-            format!("the directory of secrets belongs to another user ({})", stat.st_uid)
-        } else {
-            return Ok(());
+    /// Refuses what others could have put in the place of the records: in their directory, or in the place of that.
+    fn check_owners(&self, root: &OwnedFd, root_path: &Path) -> Result<()> {
+        let stat = |fd| rustix::fs::fstat(fd).map_err(|error| self.trouble(error));
+        let (own, root) = (stat(&self.fd)?, stat(root)?);
+        let us = rustix::process::geteuid().as_raw();
+        let refused = |path: &Path, problem| {
+            Err(Error::new(ErrorKind::PermissionDenied, self.operation, path.display(), problem))
         };
-        Err(Error::new(ErrorKind::PermissionDenied, self.operation, self.path.display(), problem))
+        if own.st_mode & OTHERS_WRITE != 0 {
+            let mode = own.st_mode & 0o7777;
+            return refused(
+                &self.path,
+                format!("others can write to the directory of secrets (mode {mode:o}); make it 0700"),
+            );
+        }
+        if own.st_uid != us {
+            return refused(&self.path, format!("the directory of secrets belongs to another user ({})", own.st_uid));
+        }
+        if root.st_mode & OTHERS_WRITE != 0 && root.st_mode & STICKY == 0 {
+            let mode = root.st_mode & 0o7777;
+            return refused(
+                root_path,
+                format!("others can write to the root of the secrets (mode {mode:o}); make it 0755 or less"),
+            );
+        }
+        if root.st_uid != us && root.st_uid != 0 {
+            return refused(root_path, format!("the root of the secrets belongs to another user ({})", root.st_uid));
+        }
+        Ok(())
     }
 
     fn trouble(&self, error: Errno) -> Error {

@@ -267,6 +267,14 @@ async fn a_directory_that_others_can_write_to_or_that_is_a_link_is_refused() {
         assert!(put(&fixture.store, &db, "b", PutSecretOptions::default()).await.is_err());
     }
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o700)).unwrap();
+    // Who can write to the root can put another directory in the place of this one.
+    for (mode, good) in [(0o777, false), (0o775, false), (0o1777, true), (0o755, true)] {
+        std::fs::set_permissions(&fixture.root, std::fs::Permissions::from_mode(mode)).unwrap();
+        let read = fixture.store.get(&db, &VersionSelector::Latest).await;
+        let written = put(&fixture.store, &db, "a", PutSecretOptions::default()).await;
+        assert_eq!((read.is_ok(), written.is_ok()), (good, good), "{mode:o}");
+        assert!(good || read.unwrap_err().kind() == ErrorKind::PermissionDenied);
+    }
     let aside = fixture.root.join("aside");
     std::fs::rename(&secrets, &aside).unwrap();
     std::os::unix::fs::symlink(&aside, &secrets).unwrap();
