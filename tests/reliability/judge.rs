@@ -64,7 +64,20 @@ impl Seen {
         if self.most_sends.is_some_and(|most| self.sends > most) {
             problems.push(format!("a final refusal was sent again: {} sends", self.sends));
         }
+        if self.is_not_recognised() {
+            problems.push("unknown, and the server would have told whose write it holds".to_owned());
+        }
         problems
+    }
+
+    /// After one lost answer nothing keeps a write that bears an id from being found as one's own.
+    fn is_not_recognised(&self) -> bool {
+        let bears_id = ["put", "copy", "upload"].iter().any(|start| self.operation.name.starts_with(start));
+        self.operation.family == Family::Objects
+            && bears_id
+            && self.classes == [Class::After]
+            && self.truth == Some(Truth::Applied)
+            && self.verdict.as_ref().is_err_and(Error::is_indeterminate)
     }
 
     fn judge_error(&self, error: &Error, problems: &mut Vec<String>) {
