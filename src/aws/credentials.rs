@@ -11,6 +11,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result, SharedCredentialsProvider, future};
 use tokio::sync::OnceCell;
 
+use super::silence::Silent as _;
+
 /// The default chain: the environment comes first in it, and the rest (profiles, web identity, the metadata services,
 /// each with clients of its own) is built once the environment has none.
 pub(super) struct Chain {
@@ -58,7 +60,8 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
+/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell. Where they come from is
+/// asked by the SDK, too, and so unheard.
 #[derive(Debug)]
 pub(super) struct Remembering {
     pub(super) inner: SharedCredentialsProvider,
@@ -71,7 +74,7 @@ impl ProvideCredentials for Remembering {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let credentials = self.inner.provide_credentials().await?;
+            let credentials = self.inner.provide_credentials().silently().await?;
             *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
             Ok(credentials)
         })

@@ -1,6 +1,7 @@
 //! What the answers of AWS mean: one classification for all services, by code, status and how far the call came.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
@@ -12,7 +13,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use crate::call::{Call, Effect};
 use crate::{Error, ErrorKind};
 
-/// The error of a call, with the provider's message and the SDK's error as its source.
+/// The error of a call, with the provider's message and, as its source, what the SDK says of the cause.
 pub(crate) fn classify<E>(error: SdkError<E, HttpResponse>, call: Call<'_>) -> Error
 where
     E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
@@ -20,8 +21,38 @@ where
     let facts = Facts::of(&error);
     let said = error.as_service_error().and_then(|e| e.meta().message()).unwrap_or_default().to_owned();
     let message = facts.in_words(&said, call);
-    facts.into_error(call, message).with_source(error)
+    facts.into_error(call, message).with_source(Told::by(&error))
 }
+
+/// What an error and its causes say. Not the errors themselves: their debug forms show whole answers, and S3 repeats
+/// in one the token of a session that has expired, while the service of tokens and the metadata servers answer with
+/// nothing but credentials.
+#[derive(Debug)]
+struct Told(String);
+
+impl Told {
+    fn by(error: &(dyn StdError + 'static)) -> Self {
+        let mut words: Vec<String> = Vec::new();
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            if words.last().is_none_or(|last| !last.contains(&said)) {
+                words.push(said);
+            }
+            // Below it even the words may be an answer's.
+            next = cause.source().filter(|_| !cause.is::<CredentialsError>());
+        }
+        Self(words.join(": "))
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Told {}
 
 /// The error of an answer that no SDK has read: its status, its code, and what the service said.
 pub(crate) fn refused(status: u16, code: &str, said: &str, call: Call<'_>) -> Error {
@@ -172,7 +203,7 @@ fn lost(message: &'static str) -> Verdict {
 /// The error of a call that could not be signed.
 pub(crate) fn unsigned(error: CredentialsError, call: Call<'_>) -> Error {
     let verdict = of_dispatch(&error);
-    Error::new(verdict.kind, call.operation, call.subject, verdict.message).with_source(error)
+    Error::new(verdict.kind, call.operation, call.subject, verdict.message).with_source(Told::by(&error))
 }
 
 fn of_dispatch(error: &(dyn StdError + 'static)) -> Verdict {

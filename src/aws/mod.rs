@@ -10,6 +10,7 @@ mod plain_http;
 #[cfg(test)]
 mod scripted;
 mod secret_store;
+mod silence;
 
 use std::sync::Arc;
 

@@ -13,6 +13,7 @@ use super::look::{family, submission};
 use super::observe::{time, variable};
 use super::record::Record;
 use super::{Inner, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::job_runner::{ListExecutions, SubmissionId};
 use crate::retry::Safety;
@@ -124,7 +125,7 @@ async fn ids(
                     .set_started_by(started_by.clone())
                     .desired_status(status.clone())
                     .set_next_token(token.clone());
-                request.send().await.map_err(|error| failure::of(error, call))
+                request.send().silently().await.map_err(|error| failure::of(error, call))
             })
             .await?;
         found.extend(page.task_arns().iter().map(|arn| short(arn).to_owned()));

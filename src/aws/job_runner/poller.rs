@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::handle::short;
 use super::{Ecs, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
@@ -155,7 +156,7 @@ impl Poller {
             .retrier()
             .run(OPERATION, cluster, Safety::Read, |_| async {
                 let request = client.describe_tasks().cluster(cluster).set_tasks(Some(tasks.to_vec()));
-                request.send().await.map_err(|error| {
+                request.send().silently().await.map_err(|error| {
                     let error = failure::of(error, call);
                     if error.kind() == ErrorKind::Throttled {
                         self.slow(SHORTEST_ROUND);

@@ -12,6 +12,7 @@ use super::definition::Definition;
 use super::handle::{Handle, short};
 use super::record::{Claim, Ended, Record, from_millis, millis};
 use super::{Inner, failure, list, observe, overrides};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::job_runner::{Capacity, StartFailure, Submission, TaskCounts};
 use crate::object_store::Version;
@@ -272,7 +273,7 @@ impl Start<'_> {
         for (key, value) in &self.request.labels {
             request = request.tags(Tag::builder().key(key).value(value).build());
         }
-        let answer = match request.send().await {
+        let answer = match request.send().silently().await {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(RunTaskError::ConflictException(taken)) = error.as_service_error() {

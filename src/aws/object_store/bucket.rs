@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use crate::aws::connection::Connection;
 use crate::aws::error;
 use crate::aws::plain_http;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{ObjectCapabilities, Scheme};
 use crate::{Config, Error, ErrorKind, ObjectKey, ObjectUri, Result};
@@ -116,7 +117,7 @@ impl Bucket {
             return error;
         }
         let Ok(client) = self.client().await else { return error };
-        match client.head_bucket().bucket(&self.name).send().await {
+        match client.head_bucket().bucket(&self.name).send().silently().await {
             Ok(_) => self.note_seen(),
             Err(asked) if asked.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => {
                 let message = format!("the bucket `{}` does not exist", self.name);

@@ -10,6 +10,7 @@ use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::multipart::{Multipart, Part};
 use super::version::{state, version};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
 use crate::retry::Safety;
@@ -101,7 +102,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Repeatable, |_| {
                 let request = request.clone();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     let answer =
                         sent.map_err(|error| bucket.error(error, Call::changing(OPERATION, subject, PERMISSION)))?;
                     // The status came before the work was done; without an ETag the body does not say that it was.
@@ -181,7 +182,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     let answer =
                         sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, PERMISSION)))?;
                     let part = answer.copy_part_result().and_then(|part| {
@@ -207,7 +208,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();
                 let call = Call::reading(OPERATION, subject, "s3:GetObjectTagging");
-                async move { request.send().await.map_err(|error| bucket.error(error, call)) }
+                async move { request.send().silently().await.map_err(|error| bucket.error(error, call)) }
             })
             .await;
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::bucket::Bucket;
 use super::version::state;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::DeleteOptions;
 use crate::retry::Safety;
@@ -34,7 +35,11 @@ impl Bucket {
             .run(ONE, &subject, Safety::Repeatable, |_| {
                 let request = request.clone();
                 async {
-                    request.send().await.map_err(|error| self.error(error, Call::changing(ONE, &subject, PERMISSION)))
+                    request
+                        .send()
+                        .silently()
+                        .await
+                        .map_err(|error| self.error(error, Call::changing(ONE, &subject, PERMISSION)))
                 }
             })
             .await;
@@ -117,7 +122,7 @@ impl Bucket {
                     let delete = delete.map_err(|error| {
                         Error::new(ErrorKind::Internal, MANY, subject, "the request is incomplete").with_source(error)
                     })?;
-                    let sent = client.delete_objects().bucket(&self.name).delete(delete).send().await;
+                    let sent = client.delete_objects().bucket(&self.name).delete(delete).send().silently().await;
                     let answer = sent.map_err(|error| self.error(error, Call::changing(MANY, subject, PERMISSION)))?;
                     let deleted: HashSet<&str> = answer.deleted().iter().filter_map(|entry| entry.key()).collect();
                     let errors: HashMap<&str, _> =

@@ -4,6 +4,7 @@ use aws_sdk_s3::types::ChecksumMode;
 use super::bucket::Bucket;
 use super::meta::{length, told};
 use super::version::state;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{Announced, ByteStream, GetResult, HeadOptions, ObjectMeta, Reading, answered_range};
 use crate::retry::Safety;
@@ -70,7 +71,7 @@ impl Bucket {
                     request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
                 });
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     sent.map_err(|error| self.error(error, Call::reading(GET, subject, permission)))
                 }
             })
@@ -154,7 +155,7 @@ impl Bucket {
             .run(HEAD, &subject, Safety::Read, |_| {
                 let request = request.clone();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     sent.map_err(|error| self.error(error, Call::reading(HEAD, &subject, "s3:GetObject")))
                 }
             })

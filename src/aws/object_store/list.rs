@@ -6,6 +6,7 @@ use futures_util::stream::BoxStream;
 
 use super::bucket::Bucket;
 use super::page::{Page, Untouched};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{self, ListEntry, ListOptions, Pages};
 use crate::retry::Safety;
@@ -74,7 +75,7 @@ impl Listing {
                 let untouched = Untouched::default();
                 let request = request.clone().customize().interceptor(untouched.clone());
                 async move {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, "s3:ListBucket")))?;
                     let body = ByteStream::new(untouched.take()).collect().await.map_err(|error| {
                         let message = "the page of the listing broke off";

@@ -7,6 +7,7 @@ use super::bucket::Bucket;
 use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PutResult, Write};
@@ -38,7 +39,7 @@ impl Bucket {
                     .customize()
                     .disable_payload_signing();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     sent.map_err(|error| self.error(error, Call::changing(OPERATION, &subject, "s3:PutObject")))
                 }
             })

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES};
 use super::meta::Attributes;
 use super::multipart::{Multipart, PUT, Part};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
@@ -122,7 +123,13 @@ async fn send_part(
                 .body(ByteStream::from_body_1_x(RequestBody::of([part.clone()]).watched(retrier.activity())))
                 .customize()
                 .disable_payload_signing();
-            async { request.send().await.map_err(|error| bucket.error(error, Call::reading(UPLOAD, subject, PUT))) }
+            async {
+                request
+                    .send()
+                    .silently()
+                    .await
+                    .map_err(|error| bucket.error(error, Call::reading(UPLOAD, subject, PUT)))
+            }
         })
         .await;
     let Some(etag) = sent?.e_tag else {
