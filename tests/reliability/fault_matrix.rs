@@ -253,9 +253,30 @@ pub(crate) async fn run(
     canary: &str,
     inspect: &(dyn Fn(&anycloud::Error) + Sync),
 ) -> Tally {
+    run_those(provider, family, canary, inspect, |_| true).await
+}
+
+/// The part of the matrix in which a request meets its fault at once, not after another failure.
+pub(crate) async fn run_first_attempts(
+    provider: Provider,
+    family: Family,
+    canary: &str,
+    inspect: &(dyn Fn(&anycloud::Error) + Sync),
+) -> Tally {
+    run_those(provider, Some(family), canary, inspect, |cell| cell.faults.len() == 1).await
+}
+
+async fn run_those(
+    provider: Provider,
+    family: Option<Family>,
+    canary: &str,
+    inspect: &(dyn Fn(&anycloud::Error) + Sync),
+    wanted: fn(&Cell) -> bool,
+) -> Tally {
     let mut tally = Tally::default();
     let usual = usual(provider, family, canary, &mut tally).await;
     let mut cells = single_faults(provider, &usual);
+    cells.retain(wanted);
     if let Ok(part) = std::env::var("ANYCLOUD_TEST_CELL") {
         cells.retain(|cell| cell.name(provider).contains(&part));
     }

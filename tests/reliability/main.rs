@@ -103,6 +103,7 @@ fn trials() -> Vec<Trial> {
         trial("b_planted_bugs::each_is_caught_within_50_histories", history_lanes::planted_bugs),
         trial("d_scenarios::each_ends_as_its_data_says", scenarios::run),
         Trial::test("e_canaries::no_secret_leaks_at_the_finest_level", canaries::run),
+        Trial::test("e_memory::a_secret_is_wiped_when_nobody_holds_it", canaries::run_memory),
         trial("dropping::local_objects_stay_old_or_new", dropping::objects),
         trial("dropping::local_secrets_stay_old_or_new", dropping::secrets),
         trial("dropping::local_jobs_run_at_most_once", dropping::jobs),

@@ -77,8 +77,6 @@ struct Shared {
     held: Mutex<Vec<Request>>,
     /// Nothing gets through.
     down: AtomicBool,
-    /// Answers everything so, without a server.
-    always: Mutex<Option<(u16, String)>>,
 }
 
 struct Request {
@@ -109,7 +107,6 @@ impl Proxy {
             injected: AtomicUsize::new(0),
             down: AtomicBool::new(false),
             held: Mutex::default(),
-            always: Mutex::default(),
         });
         let serving = shared.clone();
         let accepting = tokio::spawn(async move {
@@ -148,10 +145,6 @@ impl Proxy {
             *counts.entry(met.label.clone()).or_default() += 1;
         }
         counts
-    }
-
-    pub(crate) fn always(&self, status: u16, body: &str) {
-        *self.shared.always.lock().expect("no panic before") = Some((status, body.to_owned()));
     }
 
     /// The labels of the requests so far.
@@ -318,11 +311,6 @@ impl Shared {
     async fn serve(&self, mut client: TcpStream) {
         let Some(mut request) = read_request(&mut client, self).await else { return };
         let fault = self.meet(&request);
-        let always = self.always.lock().expect("no panic before").clone();
-        if let Some((status, body)) = always {
-            let _ = client.write_all(&answer(status, &body)).await;
-            return;
-        }
         if self.down.load(Ordering::Relaxed) {
             return reset(&client);
         }
