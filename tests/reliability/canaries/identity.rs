@@ -6,20 +6,22 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anycloud::{Cloud, Config};
+use anycloud::object_store::SignOptions;
+use anycloud::{Cloud, Config, ObjectKey, ObjectStoreExt as _, SecretName, SecretStoreExt as _};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
-use super::calls::{use_everything, use_objects};
+use super::calls::use_everything;
 use super::canary::{
     ACCESS_KEY, ACCESS_TOKEN, ACTING_TOKEN, CLIENT_SECRET, CONTAINER_TOKEN, IDENTITY_TOKEN, MACHINE_TOKEN,
     REFRESH_TOKEN, SECRET_KEY, SESSION_TOKEN, SIGNATURE,
 };
-use super::search::{inspect_debug, learn};
+use super::search::{inspect_all, inspect_debug, learn};
 use super::server::{Answer, Request, Server};
 use super::services;
 use crate::gcp;
@@ -44,7 +46,7 @@ pub(crate) enum Kind {
     GoogleActing,
 }
 
-pub(crate) const KINDS: [Kind; 11] = [
+pub(crate) static KINDS: [Kind; 11] = [
     Kind::Environment,
     Kind::File,
     Kind::Program,
@@ -294,10 +296,15 @@ pub(crate) async fn child() -> usize {
     inspect_debug(&config);
     // While nobody gives any credentials, and then once they do.
     let early = Cloud::connect(config.clone()).expect("no network is needed");
-    let mut urls = use_objects(early.objects()).await;
+    let (key, name) = (ObjectKey::new("early").expect("a key"), SecretName::new("early").expect("a name"));
+    inspect_all(&[
+        early.objects().get_bytes(&key).await.map(drop),
+        early.objects().sign(&key, SignOptions::get(Duration::from_secs(60))).await.map(drop),
+        early.secrets().get_latest(&name).await.map(drop),
+    ]);
     tell(&url, "/generous");
     let cloud = Cloud::connect(config).expect("no network is needed");
-    urls.extend(use_everything(&cloud, "job").await);
+    let urls = use_everything(&cloud, "job").await;
     let mut secrets: Vec<(&str, Vec<u8>)> = Vec::new();
     let heard: Vec<String> = serde_json::from_str(&tell(&url, "/heard")).expect("a list");
     for text in heard {
