@@ -1,11 +1,14 @@
 //! Every operation on the disk made to fail, once, in every call that changes something.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::io::Errno;
 
 use super::*;
+use crate::local::file_operations::Place;
 
 /// Fails the n-th operation from now.
 #[derive(Debug)]
