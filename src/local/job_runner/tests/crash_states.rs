@@ -32,7 +32,7 @@ enum Story {
 }
 
 const STORIES: [Story; 6] =
-    [Story::IsWithdrawn, Story::Ends, Story::IsNeverBegun, Story::IsCancelled, Story::IsBegunByAnother, Story::IsLost];
+    [Story::Ends, Story::IsWithdrawn, Story::IsNeverBegun, Story::IsCancelled, Story::IsBegunByAnother, Story::IsLost];
 
 struct Live {
     recording: Arc<Recording>,
