@@ -8,7 +8,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use anycloud::object_store::ListOptions;
+#[cfg(feature = "local")]
+use anycloud::secret_store::{CacheOptions, CachedSecrets};
 use anycloud::{Cloud, Config, GetOptions, ObjectKey, ObjectStore, ObjectStoreExt as _};
+#[cfg(feature = "local")]
+use anycloud::{SecretName, SecretStore as _, VersionSelector};
 use futures_util::TryStreamExt as _;
 use tokio::runtime::Runtime;
 
@@ -172,6 +176,23 @@ fn small_operations_on_s3_keep_to_their_budget() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     println!("{said}");
+}
+
+/// One is the future that every call of a contract is.
+#[test]
+#[cfg(feature = "local")]
+fn a_hit_of_the_cache_of_secrets_makes_one_allocation() {
+    let root = std::env::temp_dir().join(format!("anycloud-hits-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let secrets = Cloud::connect(Config::local(&root)).unwrap().secrets().clone();
+    let cache = CachedSecrets::new(secrets, CacheOptions::default());
+    let (name, selector) = (SecretName::new("database").unwrap(), VersionSelector::Latest);
+    runtime.block_on(cache.put(&name, "value".into(), Default::default())).unwrap();
+    runtime.block_on(cache.get(&name, &selector)).unwrap();
+    let hit = allocations(&runtime, || async { cache.get(&name, &selector).await.unwrap() });
+    println!("a hit of the cache of secrets: {hit}");
+    assert!(hit <= 1, "{hit} allocations");
+    std::fs::remove_dir_all(root).unwrap();
 }
 
 #[test]
