@@ -128,7 +128,8 @@ impl Connection {
                     let message = "no region: set AWS_REGION, or `region` in the profile";
                     return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
                 }
-                tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
+                let source = if self.region.is_some() { "settings" } else { "the SDK's chain" };
+                tracing::info!(region = sdk.region().map(Region::as_ref), source, "the region is known");
                 Ok(sdk)
             })
             .await
