@@ -34,8 +34,9 @@ use self::bucket::Bucket;
 use super::connection::Connection;
 use crate::object_store::{
     CopyOptions, DeleteOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities, ObjectMeta,
-    PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
+    PutResult, SignOptions, SignedRequest, StaleUploads, TimedUpload, Upload,
 };
+use crate::retry::Calls;
 use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
 
 /// One S3 bucket, or one of a service that speaks S3's protocol. Cheap to clone.
@@ -49,7 +50,7 @@ use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, R
 /// `s3:AbortMultipartUpload` and `s3:ListBucketMultipartUploads` (cleaning up); `s3:GetObjectTagging` and
 /// `s3:PutObjectTagging` for copies of tagged objects. With a KMS key also `kms:GenerateDataKey` and `kms:Decrypt`.
 #[derive(Clone, Debug)]
-pub struct S3Store(Arc<Bucket>);
+pub struct S3Store(Calls<Bucket>);
 
 impl S3Store {
     /// The bucket that the configuration names. Asks nobody anything.
@@ -61,14 +62,14 @@ impl S3Store {
     }
 
     pub(crate) fn with_connection(config: &Config, connection: Connection) -> Self {
-        Self(Arc::new(Bucket::new(config, connection)))
+        Self(Calls::new(Bucket::new(config, connection)))
     }
 }
 
 #[async_trait]
 impl ObjectStore for S3Store {
     fn uri(&self, key: &ObjectKey) -> ObjectUri {
-        self.0.uri(key)
+        self.0.each().uri(key)
     }
 
     fn capabilities(&self) -> &ObjectCapabilities {
@@ -76,42 +77,44 @@ impl ObjectStore for S3Store {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
-        self.0.put(key, body, options).await
+        self.0.one(|bucket| bucket.put(key, body, options)).await
     }
 
     async fn start_upload(&self, key: &ObjectKey, options: PutOptions) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(upload::S3Upload::start(Arc::clone(&self.0), key, options).await?))
+        let start = |bucket| upload::S3Upload::start(Arc::clone(bucket), key, options);
+        let upload = Box::new(self.0.one(start).await?);
+        Ok(Box::new(TimedUpload::new(upload, self.0.each().connection.retrier())))
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
-        self.0.get(key, options).await
+        self.0.one(|bucket| bucket.get(key, options)).await
     }
 
     async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
-        self.0.head(key, options).await
+        self.0.one(|bucket| bucket.head(key, options)).await
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
-        list::entries(Arc::clone(&self.0), options)
+        list::entries(Arc::clone(self.0.each()), options)
     }
 
     async fn delete(&self, key: &ObjectKey, options: DeleteOptions) -> Result<()> {
-        self.0.delete(key, options).await
+        self.0.one(|bucket| bucket.delete(key, options)).await
     }
 
     async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
-        self.0.delete_many(keys).await
+        self.0.each().delete_many(keys).await
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, options: CopyOptions) -> Result<PutResult> {
-        copy::copy(&self.0, from, to, options).await
+        self.0.one(|bucket| copy::copy(bucket, from, to, options)).await
     }
 
     async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
-        self.0.sign(key, options).await
+        self.0.one(|bucket| bucket.sign(key, options)).await
     }
 
     async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
-        self.0.abort_stale_uploads(older_than).await
+        self.0.each().abort_stale_uploads(older_than).await
     }
 }

@@ -20,10 +20,10 @@ pub const VARIABLES: &[Variable] = &[
     var("GCS_BUCKET", "the bucket on `gcp`, in place of `ANYCLOUD_BUCKET`"),
     var("ANYCLOUD_JOB", "the job that the deployment runs, whatever the provider"),
     var("ANYCLOUD_ALLOW_HTTP", "`true` allows plain HTTP to other hosts than this one; default `false`"),
-    var("ANYCLOUD_MAX_ATTEMPTS", "how often a call is made at most, retries included; default 5"),
+    var("ANYCLOUD_MAX_ATTEMPTS", "how often a request is made at most, retries included; default 5"),
     var(
         "ANYCLOUD_CALL_TIMEOUT_SECONDS",
-        "how long a call may take, retries included and transfers of large bodies excluded; default 60",
+        "how long a call may take, all its requests and retries included and transfers of large bodies excluded; default 60",
     ),
     var(
         "AWS_REGION",

@@ -277,6 +277,11 @@ impl JobRunner for ProcessRunner {
         off_thread("job_runner.get", move || settle::look(&directory)).await
     }
 
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution> {
+        tokio::time::sleep(pause).await;
+        self.get(id).await
+    }
+
     async fn get_many(&self, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {
         stream::iter(ids).then(|id| self.get(id)).collect().await
     }

@@ -14,6 +14,8 @@ mod options;
 mod pages;
 #[cfg_attr(not(any(feature = "aws", feature = "gcp")), allow(dead_code, reason = "for providers over a network"))]
 mod reading;
+#[cfg(any(feature = "aws", feature = "gcp"))]
+mod timed_upload;
 mod upload;
 mod uri;
 mod version;
@@ -29,6 +31,8 @@ pub use options::{
     ByteRange, CopyOptions, DeleteOptions, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     PutMode, PutOptions, PutResult, SignMethod, SignOptions, SignedRequest, SignedUrl, StaleUploads,
 };
+#[cfg(any(feature = "aws", feature = "gcp"))]
+pub(crate) use timed_upload::TimedUpload;
 pub use upload::{PartRules, Progress, ProgressCallback, Upload};
 pub use uri::{ObjectUri, Scheme};
 pub use version::Version;

@@ -10,6 +10,7 @@
 
 mod aws;
 mod canaries;
+mod deadlines;
 mod dropping;
 mod dropping_remote;
 mod fault_matrix;
@@ -108,6 +109,8 @@ fn trials() -> Vec<Trial> {
         trial("dropping::local_jobs_run_at_most_once", dropping::jobs),
         trial("dropping::gcp_stays_old_or_new", || dropping_remote::run(Gcp)),
         aws("dropping::aws_stays_old_or_new", |_| dropping_remote::run(Aws)),
+        trial("deadlines::gcp_calls_end_in_their_time_though_each_answer_comes", || deadlines::run(Gcp)),
+        aws("deadlines::aws_calls_end_in_their_time_though_each_answer_comes", |_| deadlines::run(Aws)),
         trial("healing::gcp_ends_within_three_pauses", || healing::run(Gcp)),
         aws("healing::aws_ends_within_three_pauses", |_| healing::run(Aws)),
     ]

@@ -77,6 +77,8 @@ struct Shared {
     held: Mutex<Vec<Request>>,
     /// Nothing gets through.
     down: AtomicBool,
+    /// What every answer is late by.
+    late: Mutex<Duration>,
     /// Answers everything so, without a server.
     always: Mutex<Option<(u16, String)>>,
 }
@@ -108,6 +110,7 @@ impl Proxy {
             plan: Mutex::default(),
             injected: AtomicUsize::new(0),
             down: AtomicBool::new(false),
+            late: Mutex::default(),
             held: Mutex::default(),
             always: Mutex::default(),
         });
@@ -134,6 +137,11 @@ impl Proxy {
 
     pub(crate) fn heal(&self) {
         self.shared.down.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on every answer is late by so much.
+    pub(crate) fn slow_down(&self, by: Duration) {
+        *self.shared.late.lock().expect("no panic before") = by;
     }
 
     /// So many requests have met a fault.
@@ -325,6 +333,10 @@ impl Shared {
         }
         if self.down.load(Ordering::Relaxed) {
             return reset(&client);
+        }
+        let late = *self.late.lock().expect("no panic before");
+        if !late.is_zero() {
+            tokio::time::sleep(late).await;
         }
         match fault {
             Some(SocketFault::CutBefore) => return reset(&client),

@@ -112,6 +112,21 @@ impl Stage {
         }
     }
 
+    /// From now on every answer in the scene, or on AWS in any, is late by so much.
+    pub(crate) fn slow_down(&self, scene: &str, by: Duration) {
+        match self {
+            Self::Gcp(emulator, _) => emulator.add_fault(gcp_emulator::Fault {
+                times: u32::MAX,
+                path: Some(scene.to_owned()),
+                ..gcp_emulator::Fault::next(
+                    "*",
+                    FaultAction::Delay { millis: u64::try_from(by.as_millis()).expect("it fits") },
+                )
+            }),
+            Self::Aws(server) => server.faulted.slow_down(by),
+        }
+    }
+
     pub(crate) fn heal(&self) {
         match self {
             Self::Gcp(emulator, _) => emulator.clear_faults(),

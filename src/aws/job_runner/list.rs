@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecs::types::{DesiredStatus, Task};
 use futures_util::StreamExt as _;
@@ -145,7 +145,7 @@ async fn executions(inner: &Arc<Inner>, mut ids: Vec<String>) -> Result<Vec<JobE
     ids.dedup();
     let mut groups: BTreeMap<SubmissionId, Vec<Task>> = BTreeMap::new();
     let mut found = Vec::new();
-    for task in inner.poller.look(&ids).await {
+    for task in inner.poller.look(&ids, Duration::ZERO).await {
         // Forgotten between the listing and the look.
         let Some(task) = task? else { continue };
         if family(&task).is_none_or(|family| JobName::new(family).is_err()) {

@@ -203,7 +203,7 @@ async fn read(inner: &Arc<Inner>, id: &ExecutionId, mode: LogMode, out: &Sender<
 async fn sources(inner: &Arc<Inner>, id: &ExecutionId) -> Result<Vec<Source>> {
     let handle = Handle::parse(id, inner.cluster(), OPERATION)?;
     let mut definition = None;
-    for task in inner.poller.look(&handle.tasks).await {
+    for task in inner.poller.look(&handle.tasks, Duration::ZERO).await {
         if let Some(task) = task? {
             definition = task.task_definition_arn().map(str::to_owned);
         }

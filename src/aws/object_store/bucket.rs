@@ -7,12 +7,14 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
 
 use crate::aws::connection::Connection;
 use crate::aws::error;
 use crate::aws::plain_http;
 use crate::call::Call;
 use crate::object_store::{ObjectCapabilities, Scheme};
+use crate::retry::{Retrier, Retrying, later};
 use crate::{Config, Error, ErrorKind, ObjectKey, ObjectUri, Result};
 
 const GIB: u64 = 1 << 30;
@@ -116,7 +118,9 @@ impl Bucket {
             return error;
         }
         let Ok(client) = self.client().await else { return error };
-        match client.head_bucket().bucket(&self.name).send().await {
+        let end = self.retrier().deadline().min(later(Instant::now(), self.retrier().policy().attempt_timeout));
+        let Ok(asked) = timeout_at(end, client.head_bucket().bucket(&self.name).send()).await else { return error };
+        match asked {
             Ok(_) => self.note_seen(),
             Err(asked) if asked.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => {
                 let message = format!("the bucket `{}` does not exist", self.name);
@@ -126,6 +130,12 @@ impl Bucket {
             Err(_) => {}
         }
         error
+    }
+}
+
+impl Retrying for Bucket {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
     }
 }
 

@@ -12,7 +12,7 @@ use super::multipart::{Multipart, Part};
 use super::version::{state, version};
 use crate::call::Call;
 use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
-use crate::retry::Safety;
+use crate::retry::{Safety, until};
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
 
 const OPERATION: &str = "object_store.copy";
@@ -77,7 +77,9 @@ impl Copy<'_> {
         attributes.kms_key.clone_from(&self.bucket.kms_key);
         attributes.storage_class = meta.storage_class.as_deref().map(StorageClass::from);
         if meta.size > self.bucket.single_copy_bytes {
-            return self.in_parts(from, meta, etag, &attributes).await;
+            // As many requests as there are parts, which all together have the time of the copy.
+            let end = self.bucket.connection.retrier().for_copy(meta.size).deadline();
+            return until(end, self.in_parts(from, meta, etag, &attributes)).await;
         }
         let result = self.in_one(meta, etag, &attributes).await;
         self.unless_source_changed(from, etag, result).await
@@ -152,7 +154,7 @@ impl Copy<'_> {
             .try_for_each(|()| std::future::ready(Ok(())))
             .await;
         if let Err(error) = copied {
-            let _ = multipart.abort().await;
+            let _ = bucket.connection.retrier().cleaning_up(multipart.abort()).await;
             return self.unless_source_changed(from, etag, Err(error)).await;
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX);

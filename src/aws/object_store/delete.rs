@@ -8,7 +8,7 @@ use super::bucket::Bucket;
 use super::version::state;
 use crate::call::Call;
 use crate::object_store::DeleteOptions;
-use crate::retry::Safety;
+use crate::retry::{Retrying as _, Safety};
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
 const ONE: &str = "object_store.delete";
@@ -61,8 +61,11 @@ impl Bucket {
 
     pub(super) async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
         let calls: Vec<Vec<ObjectKey>> = keys.chunks(KEYS_PER_CALL).map(<[ObjectKey]>::to_vec).collect();
-        let results: Vec<Vec<_>> =
-            stream::iter(calls).map(|keys| self.delete_page(keys)).buffered(CALLS_AT_ONCE).collect().await;
+        let results: Vec<Vec<_>> = stream::iter(calls)
+            .map(|keys| self.retrier().one_call(self.delete_page(keys)))
+            .buffered(CALLS_AT_ONCE)
+            .collect()
+            .await;
         results.into_iter().flatten().collect()
     }
 

@@ -97,7 +97,8 @@ impl Multipart {
             }
             Err(error) => {
                 // The reason for stopping is what the caller is told; what stays is swept up with the stale ones.
-                let _ = self.abort().await;
+                let retrier = self.bucket.connection.retrier().clone();
+                let _ = retrier.cleaning_up(self.abort()).await;
                 Err(error)
             }
         }

@@ -13,7 +13,7 @@ use tracing::subscriber::NoSubscriber;
 use crate::aws::connection::Connection;
 use crate::aws::error::classify_secret;
 use crate::call::{Call, Effect};
-use crate::retry::Safety;
+use crate::retry::{Retrier, Retrying, Safety};
 use crate::secret_store::{MAX_SECRET_BYTES, SecretCapabilities};
 use crate::{Result, SecretName};
 
@@ -97,6 +97,12 @@ impl Vault {
                 }
             })
             .await
+    }
+}
+
+impl Retrying for Vault {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::gcp::error::classify;
 use crate::gcp::signer;
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
-use crate::retry::Activity;
+use crate::retry::{Activity, Retrier, Retrying};
 use crate::{Config, ErrorKind, ObjectKey, ObjectUri, Result};
 
 const SERVICE: &str = "https://storage.googleapis.com";
@@ -37,7 +37,7 @@ pub(super) const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     sign_create_only: true,
     max_object_bytes: MAX_OBJECT_BYTES,
     max_put_bytes: MAX_OBJECT_BYTES,
-    // With a key file; without one less.
+    // With a key file; without one it is cut short.
     max_sign_expiry: signer::LONGEST,
 };
 
@@ -169,6 +169,12 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(call: Call<'_>, an
         let error = call.error(ErrorKind::Unavailable, message);
         if call.effect == Effect::Changes { error.with_may_have_applied() } else { error }
     })
+}
+
+impl Retrying for Bucket {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
+    }
 }
 
 impl fmt::Debug for Bucket {

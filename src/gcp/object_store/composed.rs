@@ -16,6 +16,7 @@ use super::condition;
 use super::temporaries::Temporaries;
 use super::version::generation;
 use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::retry::{Retrier, Retrying as _, until};
 use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
 
 const START: &str = "object_store.start_upload";
@@ -115,6 +116,11 @@ impl ComposedUpload {
         bucket.compose(&self.key, &components, &self.options, &self.id, FINISH).await
     }
 
+    /// With more time the more parts there are, each of which is named in some request.
+    fn copying(&self) -> Retrier {
+        self.temporaries.bucket.retrier().for_copy(self.total)
+    }
+
     /// Makes one temporary object of several.
     async fn join(&self, components: Vec<Component>, number: usize) -> Result<Component> {
         let key = self.temporaries.key(number)?;
@@ -169,9 +175,10 @@ impl Upload for ComposedUpload {
     }
 
     async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
-        let published = self.publish(crc32c).await;
+        let retrier = self.copying();
+        let published = until(retrier.deadline(), self.publish(crc32c)).await;
         // A composition that may still come finds no parts any more, and so it never will.
-        if let Err(error) = self.temporaries.remove(FINISH, &self.subject).await {
+        if let Err(error) = retrier.cleaning_up(self.temporaries.remove(FINISH, &self.subject)).await {
             tracing::warn!(%error, "the parts of an upload could not be removed; a sweep of stale uploads finds them");
         }
         self.over = self.is_quiet();
@@ -179,7 +186,7 @@ impl Upload for ComposedUpload {
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {
-        self.temporaries.remove(ABORT, &self.subject).await?;
+        until(self.copying().deadline(), self.temporaries.remove(ABORT, &self.subject)).await?;
         self.over = self.is_quiet();
         Ok(())
     }

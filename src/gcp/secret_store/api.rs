@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::super::connection::Connection;
 use super::super::gax::{self, Call, Words};
 use super::super::place::Place;
-use crate::retry::Safety;
+use crate::retry::{Retrier, Retrying, Safety};
 use crate::secret_store::SecretVersionState;
 use crate::{Error, ErrorKind, Result, SecretName, SecretValue, SecretVersionId};
 
@@ -294,6 +294,12 @@ fn next(operation: &'static str, subject: &str, token: &str, next: String) -> Re
         return Err(Error::new(ErrorKind::Internal, operation, subject, "the service repeats a page of its listing"));
     }
     Ok(next)
+}
+
+impl Retrying for Api {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
+    }
 }
 
 impl fmt::Debug for Api {
