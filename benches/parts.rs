@@ -168,6 +168,26 @@ mod layers {
     }
 }
 
+mod cache {
+    use anycloud::secret_store::CachedSecrets;
+    use anycloud::{SecretName, SecretStore as _, VersionSelector};
+
+    use super::*;
+
+    #[divan::bench]
+    fn hit_of_a_secret(bencher: Bencher) {
+        let secrets = Arc::clone(Cloud::connect(Config::local(&*ROOT)).unwrap().secrets());
+        let cache = CachedSecrets::new(secrets, Default::default());
+        let name = SecretName::new("database").unwrap();
+        RUNTIME.block_on(cache.put(&name, "value".into(), Default::default())).unwrap();
+        let read = || cache.get(&name, &VersionSelector::Latest);
+        // Entering the runtime is no part of a hit.
+        RUNTIME.block_on(read()).unwrap();
+        let _entered = RUNTIME.enter();
+        bencher.bench_local(|| futures_util::future::FutureExt::now_or_never(read()).unwrap().unwrap());
+    }
+}
+
 mod formats {
     use super::*;
 

@@ -1,5 +1,8 @@
 //! One call to a provider, as its errors tell of it.
 
+use crate::http::Failure;
+use crate::{Error, ErrorKind};
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -26,5 +29,17 @@ impl<'a> Call<'a> {
 
     pub(crate) const fn changing(operation: &'static str, subject: &'a str, permission: &'static str) -> Self {
         Self { operation, subject, effect: Effect::Changes, permission }
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error::new(kind, self.operation, self.subject, message)
+    }
+
+    /// The transport's failure as this call's error.
+    pub(crate) fn lost(&self, failure: Failure) -> Error {
+        match self.effect {
+            Effect::Reads => failure.into_reading_error(self.operation, self.subject),
+            Effect::Changes => failure.into_error(self.operation, self.subject),
+        }
     }
 }

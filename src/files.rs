@@ -1,14 +1,18 @@
 //! Files on the caller's side of a transfer: opened without blocking, and published whole or not at all.
 
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+mod partial;
+mod target;
+
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use partial::{Identity, Partial, Piece};
+pub(crate) use target::{NewFile, Target, Writing};
+
 use crate::transfer::{Pool, Pooled};
-use crate::{Error, ErrorKind, Result, random};
+use crate::{Error, ErrorKind, Result};
 
 /// Runs a blocking file operation off the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -34,8 +38,14 @@ pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> 
     Error::new(kind, operation, path.display(), message).with_source(source)
 }
 
-/// A file to be read in pieces of so many bytes or fewer, and its size.
-pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
+/// How much of a file is read at a time: little enough to be in the processor's cache when it is summed and sent.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// What is smaller is read at once, as it is sent.
+const SMALL_BYTES: u64 = 5 << 20;
+
+/// A file to be read in pieces, and its size.
+pub(crate) async fn open(path: &Path) -> Result<(Pieces, u64)> {
     let owned = path.to_owned();
     let opened = blocking(move || {
         let file = std::fs::File::open(&owned)?;
@@ -46,8 +56,8 @@ pub(crate) async fn open(path: &Path, bytes: u64) -> Result<(Pieces, u64)> {
         Ok((file, meta.len()))
     });
     let (file, size) = opened.await.map_err(|source| error("file.open", path, source))?;
-    // A small file costs no more memory than it has bytes; one more tells that it has not grown.
-    let bytes = bytes.min(size.saturating_add(1));
+    // A small file is one piece, and costs no more memory than it has bytes; one more tells that it has not grown.
+    let bytes = if size < SMALL_BYTES { size + 1 } else { PIECE_BYTES };
     let pool = Pool::default();
     Ok((Pieces { reading: Some(read_piece(file, &pool, bytes)), pool, bytes, path: path.to_owned() }, size))
 }
@@ -72,7 +82,7 @@ impl Pieces {
         if piece.is_empty() {
             return Ok(None);
         }
-        if piece.len() as u64 == self.bytes {
+        if piece.len() as u64 >= self.bytes {
             self.reading = Some(read_piece(file, &self.pool, self.bytes));
         }
         Ok(Some(piece.freeze()))
@@ -82,71 +92,7 @@ impl Pieces {
 fn read_piece(file: std::fs::File, pool: &Pool, bytes: u64) -> Reading {
     let mut piece = pool.buffer(usize::try_from(bytes).unwrap_or(usize::MAX));
     tokio::task::spawn_blocking(move || {
-        piece.read_from((&file).take(bytes))?;
+        piece.fill_from(&file)?;
         Ok((file, piece))
     })
-}
-
-/// A file that is being written, from several sides at once where that helps.
-#[derive(Clone)]
-pub(crate) struct Target {
-    file: Arc<std::fs::File>,
-    path: Arc<Path>,
-}
-
-impl Target {
-    /// Writes pieces that follow one another, from this offset on.
-    pub(crate) async fn write_at(&self, offset: u64, pieces: Vec<Bytes>) -> Result<()> {
-        let file = Arc::clone(&self.file);
-        let written = blocking(move || {
-            let mut offset = offset;
-            for piece in pieces {
-                file.write_all_at(&piece, offset)?;
-                offset += piece.len() as u64;
-            }
-            Ok(())
-        });
-        written.await.map_err(|source| error("file.write", &self.path, source))
-    }
-}
-
-/// A file being written beside its final name; dropped unpublished, it is removed.
-pub(crate) struct NewFile {
-    target: Target,
-    temporary: PathBuf,
-}
-
-impl NewFile {
-    pub(crate) async fn create(target: &Path) -> Result<Self> {
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", random::uuid()));
-        let temporary = target.with_file_name(name);
-        let path = temporary.clone();
-        let file = blocking(move || std::fs::File::create_new(path)).await;
-        let file = file.map_err(|source| error("file.create", target, source))?;
-        let target = Target { file: Arc::new(file), path: target.into() };
-        Ok(Self { target, temporary })
-    }
-
-    pub(crate) fn contents(&self) -> Target {
-        self.target.clone()
-    }
-
-    /// Syncs the file and gives it its name.
-    pub(crate) async fn publish(self) -> Result<()> {
-        let Target { file, path } = self.contents();
-        let (from, to) = (self.temporary.clone(), Arc::clone(&path));
-        let done = blocking(move || {
-            file.sync_all()?;
-            std::fs::rename(&from, &to)
-        });
-        done.await.map_err(|source| error("file.publish", &path, source))
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        // After a publish there is nothing of this name.
-        let _ = std::fs::remove_file(&self.temporary);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,13 @@ fn invalid(operation: &'static str, subject: &str, message: impl Into<String>) -
 
 macro_rules! string_newtype {
     ($name:ident) => {
+        string_newtype!($name, |text: String| text);
+    };
+    // What is kept in `Arc<str>`, because it is cloned more often than it is made.
+    ($name:ident shared) => {
+        string_newtype!($name, |text: Arc<str>| String::from(&*text));
+    };
+    ($name:ident, $into_string:expr) => {
         impl $name {
             /// The text as it was given.
             #[must_use]
@@ -68,7 +76,7 @@ macro_rules! string_newtype {
         }
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.0
+                $into_string(value.0)
             }
         }
     };
@@ -128,8 +136,8 @@ impl ObjectKey {
 /// [cannot tell it from a partial ARN](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SecretName(String);
-string_newtype!(SecretName);
+pub struct SecretName(Arc<str>);
+string_newtype!(SecretName shared);
 
 impl SecretName {
     /// Checks and wraps a name.
@@ -146,7 +154,7 @@ impl SecretName {
             "a secret's name must not end in a hyphen and six letters or digits: AWS takes that for part of an ARN"
                 .to_owned()
         } else {
-            return Ok(Self(text));
+            return Ok(Self(text.into()));
         };
         Err(invalid("secret_name", &text, problem))
     }
@@ -191,8 +199,8 @@ macro_rules! opaque_id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-        string_newtype!($name);
+        pub struct $name(Arc<str>);
+        string_newtype!($name shared);
         impl $name {
             /// Wraps an id that a provider gave.
             ///
@@ -203,7 +211,7 @@ macro_rules! opaque_id {
                 if text.is_empty() || text.len() > $max || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
                     return Err(invalid($what, &text, concat!("1 to ", $max, " characters without white space")));
                 }
-                Ok(Self(text))
+                Ok(Self(text.into()))
             }
         }
     };
@@ -232,7 +240,7 @@ impl IdempotencyKey {
     /// A key that nobody else has.
     #[must_use]
     pub fn random() -> Self {
-        Self(random::uuid())
+        Self(random::uuid().into())
     }
 }
 

@@ -43,7 +43,7 @@ pub mod gcp;
 pub mod gcp_emulator;
 pub mod guide;
 #[cfg(any(feature = "aws", feature = "gcp"))]
-#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "`aws` uses a part of it, for the one call without an SDK"))]
+#[cfg_attr(not(feature = "gcp"), allow(dead_code, reason = "`aws` alone leaves a part unused"))]
 mod http;
 mod id;
 pub mod job_runner;

@@ -3,9 +3,11 @@
 //! Nothing is repeated that is not safe to repeat: a call that may have been applied goes again only if doing it twice
 //! is the same as doing it once, and otherwise ends as [`Indeterminate`](crate::ErrorKind::Indeterminate).
 
+mod deadline;
+
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,20 +15,27 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Error, ErrorKind, Result};
 
+#[allow(unused_imports, reason = "each provider feature uses some; without any there is no caller")]
+pub(crate) use deadline::{Calls, Retrying, in_time, pause, until};
+
 /// How failed calls are repeated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// How often a call is made at most, the first time included.
+    /// How often a request is made at most, the first time included.
     pub max_attempts: u32,
     /// The mean of the first pause is half of this; pauses double, with full jitter.
     pub first_backoff: Duration,
-    /// The longest pause, also where the provider asks for a longer one.
+    /// The longest pause, unless the provider asks for a longer one by `Retry-After`: that one is waited for if it
+    /// ends within the call's time. Otherwise the call ends at once with an error that tells
+    /// [what was asked for](crate::Error::retry_after).
     pub max_backoff: Duration,
     /// How long one attempt may be silent: without an answer, and without bytes of the request that leave. What is
     /// streamed to the caller is not counted.
     pub attempt_timeout: Duration,
-    /// How long the whole call may take, pauses included. A request with a body may take longer by the time that its
-    /// bytes need at 32 KiB/s.
+    /// How long the whole call may take, pauses included and however many requests it makes. A call with a body may
+    /// take longer by the time that its bytes need at 32 KiB/s, and a copy by that of its bytes at 2 MiB/s; streams and
+    /// listings have this time for each request, uploads for each part, deletions of many for each page of keys. What
+    /// is cleaned up after a failure has one [`attempt_timeout`](Self::attempt_timeout) of its own.
     pub call_timeout: Duration,
     /// How many retries may be spent, over all calls of a client, before successes have earned new ones: when
     /// everything fails, retries stop making it worse.
@@ -78,6 +87,34 @@ impl Activity {
     }
 }
 
+/// How many attempts have failed for a reason that passes, over all calls that are counted together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setbacks(Arc<AtomicU64>);
+
+#[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
+impl Setbacks {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+tokio::task_local! {
+    static THROTTLED: Arc<AtomicBool>;
+}
+
+/// The same call, which notes that a provider asked for fewer calls, also where the call succeeds in the end: who makes
+/// many at a time can then make fewer.
+pub(crate) async fn noting_throttling<T>(noted: Arc<AtomicBool>, call: impl Future<Output = T>) -> T {
+    THROTTLED.scope(noted, call).await
+}
+
+fn note_throttling(error: &Error) {
+    if error.kind() == ErrorKind::Throttled || matches!(error.status(), Some(429 | 503)) {
+        // Most calls are made by nobody who would make fewer.
+        let _ = THROTTLED.try_with(|noted| noted.store(true, Ordering::Relaxed));
+    }
+}
+
 /// Whether doing a call twice is the same as doing it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each provider feature uses some; without any there is no caller")]
@@ -95,15 +132,18 @@ pub(crate) enum Safety {
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
 pub(crate) struct Retrier {
     policy: RetryPolicy,
+    /// The time beyond `call_timeout` that what is moved needs.
+    extra: Duration,
     budget: Arc<AtomicU32>,
     activity: Activity,
+    setbacks: Option<Setbacks>,
 }
 
 #[allow(dead_code, reason = "each provider feature uses it; without any there is no caller")]
 impl Retrier {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
         let budget = Arc::new(AtomicU32::new(policy.budget));
-        Self { policy, budget, activity: Activity::default() }
+        Self { policy, extra: Duration::ZERO, budget, activity: Activity::default(), setbacks: None }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -113,10 +153,8 @@ impl Retrier {
     /// The same policy and budget for a request with so many bytes in its body: it may take as long as they need, but
     /// not be silent for longer than others. The body has to be [watched](Self::activity).
     pub(crate) fn for_body(&self, bytes: u64) -> Self {
-        let mut retrier = Self { activity: Activity::default(), ..self.clone() };
         let extra = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
-        retrier
+        Self { activity: Activity::default(), extra: self.extra.saturating_add(extra), ..self.clone() }
     }
 
     /// The same policy and budget with time for a copy of so many bytes by the provider, of which nothing is seen.
@@ -124,13 +162,30 @@ impl Retrier {
         let mut retrier = self.clone();
         let extra = Duration::from_secs(bytes / (SLOWEST_BYTES_PER_SECOND * COPIES_ARE_FASTER));
         retrier.policy.attempt_timeout = retrier.policy.attempt_timeout.saturating_add(extra);
-        retrier.policy.call_timeout = retrier.policy.call_timeout.saturating_add(extra);
+        retrier.extra = retrier.extra.saturating_add(extra);
         retrier
     }
 
-    /// When a call ends that begins now.
+    /// The same policy and budget; failures that pass are counted here.
+    pub(crate) fn counting(&self, setbacks: &Setbacks) -> Self {
+        Self { setbacks: Some(setbacks.clone()), ..self.clone() }
+    }
+
+    /// When the call ends that is being made, or one that begins now.
     pub(crate) fn deadline(&self) -> Instant {
-        later(Instant::now(), self.policy.call_timeout)
+        let whole = || later(Instant::now(), self.policy.call_timeout);
+        later(deadline::current().unwrap_or_else(whole), self.extra)
+    }
+
+    /// Makes a call of as many requests as it takes, which all end at its one deadline. Within another call it is a
+    /// part of that one.
+    pub(crate) fn one_call<T>(&self, call: impl Future<Output = T>) -> impl Future<Output = T> {
+        until(self.deadline(), call)
+    }
+
+    /// Takes back what a call has begun that failed, in one attempt's time whatever is left of the call's.
+    pub(crate) fn cleaning_up<T>(&self, cleanup: impl Future<Output = T>) -> impl Future<Output = T> {
+        until(later(Instant::now(), self.policy.attempt_timeout), cleanup)
     }
 
     /// Where the bodies of this call's requests tell how they are getting on.
@@ -158,6 +213,10 @@ impl Retrier {
         Fut: Future<Output = Result<T>>,
     {
         let deadline = self.deadline();
+        if Instant::now() >= deadline {
+            let message = "the call's time was over before this request was sent";
+            return Err(Error::new(ErrorKind::Timeout, operation, subject, message));
+        }
         let mut maybe_applied = false;
         for number in 1.. {
             // On the heap: a request of the AWS SDK takes 12 KB, which every layer above would move.
@@ -171,7 +230,11 @@ impl Retrier {
                 None => Error::new(ErrorKind::Timeout, operation, subject, "there was no answer in time")
                     .with_may_have_applied(),
             };
+            note_throttling(&error);
             maybe_applied |= error.may_have_applied();
+            if let Some(Setbacks(count)) = self.setbacks.as_ref().filter(|_| error.is_transient()) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
             let safe = safety != Safety::Once || !error.may_have_applied();
             let pause = self.pause(number, error.retry_after());
             let in_time = pause < deadline.saturating_duration_since(Instant::now());
@@ -204,7 +267,7 @@ impl Retrier {
     fn pause(&self, number: u32, asked: Option<Duration>) -> Duration {
         let ceiling = self.policy.first_backoff.saturating_mul(1 << number.min(16).saturating_sub(1));
         let jittered = ceiling.min(self.policy.max_backoff).mul_f64(fastrand::f64());
-        jittered.max(asked.unwrap_or_default().min(self.policy.max_backoff))
+        jittered.max(asked.unwrap_or_default())
     }
 
     fn spend(&self) -> bool {
@@ -243,147 +306,4 @@ pub(crate) fn later(than: Instant, wait: Duration) -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_asked_for_is_read_as_seconds_or_as_a_date() {
-        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
-        let date = |seconds| {
-            let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
-            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
-        };
-        let wait = retry_after(&date(90)).unwrap();
-        assert!((80..=90).contains(&wait.as_secs()), "{wait:?}");
-        assert_eq!(retry_after(&date(-90)), Some(Duration::ZERO));
-        assert_eq!((retry_after("soon"), retry_after("-1"), retry_after("")), (None, None, None));
-    }
-
-    #[tokio::test]
-    async fn a_policy_without_any_limit_is_no_reason_to_panic() {
-        let forever = Duration::MAX;
-        let policy = RetryPolicy { call_timeout: forever, attempt_timeout: forever, ..RetryPolicy::default() };
-        assert_eq!(Retrier::new(policy).run("t", "x", Safety::Read, async |_| Ok(7)).await.unwrap(), 7);
-    }
-
-    fn failure(kind: ErrorKind) -> Error {
-        Error::new(kind, "t", "x", "")
-    }
-
-    async fn sends(safety: Safety, policy: RetryPolicy, error: impl Fn(u32) -> Error) -> (u32, ErrorKind) {
-        let mut sends = 0;
-        let result: Result<()> = Retrier::new(policy)
-            .run("t", "x", safety, |number| {
-                sends += 1;
-                let error = error(number);
-                async move { Err(error) }
-            })
-            .await;
-        (sends, result.unwrap_err().kind())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn passing_failures_are_repeated_up_to_the_limit_and_others_not_at_all() {
-        let policy = RetryPolicy::default();
-        for kind in ErrorKind::all() {
-            let expected = if failure(*kind).is_retryable() { 5 } else { 1 };
-            let (sends, ended) = sends(Safety::Repeatable, policy.clone(), |_| failure(*kind)).await;
-            assert_eq!((sends, ended), (expected, *kind));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_may_have_been_applied_is_not_sent_again_unless_that_is_safe() {
-        let lost = |_| failure(ErrorKind::Unavailable).with_may_have_applied();
-        assert_eq!(sends(Safety::Once, RetryPolicy::default(), lost).await, (1, ErrorKind::Indeterminate));
-        assert_eq!(sends(Safety::Repeatable, RetryPolicy::default(), lost).await, (5, ErrorKind::Indeterminate));
-        assert_eq!(sends(Safety::Read, RetryPolicy::default(), lost).await, (5, ErrorKind::Unavailable));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_that_says_nothing_of_an_attempt_whose_answer_was_lost_leaves_its_end_open() {
-        for (refusal, expected) in [
-            (ErrorKind::PermissionDenied, ErrorKind::Indeterminate),
-            (ErrorKind::Corrupt, ErrorKind::Indeterminate),
-            (ErrorKind::NotFound, ErrorKind::NotFound),
-        ] {
-            let failures = |number| match number {
-                1 => failure(ErrorKind::Unavailable).with_may_have_applied(),
-                _ => failure(refusal),
-            };
-            assert_eq!(sends(Safety::Repeatable, RetryPolicy::default(), failures).await, (2, expected));
-            assert_eq!(sends(Safety::Read, RetryPolicy::default(), failures).await, (2, refusal));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_never_outlives_its_deadline() {
-        let begun = Instant::now();
-        let retrier = Retrier::new(RetryPolicy::default());
-        let result: Result<()> = retrier.run("t", "x", Safety::Repeatable, |_| std::future::pending()).await;
-        assert!(result.is_err() && begun.elapsed() <= Duration::from_secs(60), "{:?}", begun.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_gets_on_may_take_long_and_one_that_does_not_may_not() {
-        let begun = Instant::now();
-        let policy = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
-        let retrier = Retrier::new(policy).for_body(20 << 20);
-        let mut moments = Vec::new();
-        for signs in [30, 3] {
-            let result = retrier.run("t", "x", Safety::Repeatable, async |_| {
-                for _ in 0..signs {
-                    sleep(Duration::from_secs(20)).await;
-                    retrier.activity().note();
-                }
-                if signs == 3 {
-                    std::future::pending::<()>().await
-                }
-                Ok(())
-            });
-            moments.push((result.await.is_ok(), begun.elapsed().as_secs()));
-        }
-        assert_eq!(moments, [(true, 600), (false, 600 + 60 + 30)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pending_work_ends_within_three_pauses_of_the_end_of_an_outage() {
-        for seed in 0..200 {
-            fastrand::seed(seed);
-            let policy = RetryPolicy { max_attempts: u32::MAX, budget: u32::MAX, ..RetryPolicy::default() };
-            let longest = policy.max_backoff;
-            let (begun, outage) = (Instant::now(), Duration::from_millis(300 * seed % 40_000));
-            let retrier = Retrier::new(policy);
-            let ended = retrier.run("t", "x", Safety::Repeatable, async |_| {
-                if begun.elapsed() < outage { Err(failure(ErrorKind::Unavailable)) } else { Ok(()) }
-            });
-            ended.await.unwrap();
-            assert!(begun.elapsed() <= outage + 3 * longest, "seed {seed}: {:?}", begun.elapsed());
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_is_waited_for() {
-        let begun = Instant::now();
-        let policy = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
-        let asked = |_| failure(ErrorKind::Throttled).with_retry_after(Duration::from_secs(7));
-        assert_eq!(sends(Safety::Once, policy, asked).await, (2, ErrorKind::Throttled));
-        assert!(begun.elapsed() >= Duration::from_secs(7));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_empty_budget_ends_the_repeating() {
-        let policy = RetryPolicy { budget: 3, ..RetryPolicy::default() };
-        let retrier = Retrier::new(policy);
-        let mut sends = 0;
-        for _ in 0..4 {
-            let _: Result<()> = retrier
-                .run("t", "x", Safety::Repeatable, |_| {
-                    sends += 1;
-                    async { Err(failure(ErrorKind::Unavailable)) }
-                })
-                .await;
-        }
-        assert_eq!(sends, 4 + 3);
-    }
-}
+mod tests;

@@ -121,6 +121,18 @@ async fn cancel_ends_every_process_of_the_tree_and_no_stranger() {
 }
 
 #[tokio::test]
+async fn a_request_to_end_reaches_processes_that_are_not_the_first() {
+    let place = Place::new();
+    // The first process passes nothing on, and only waits.
+    let child = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let script = &format!("sh -c \"{child}\" & trap 'wait; exit 1' TERM; wait; exit 1");
+    let running = place.running(script).await;
+    place.runner.cancel(&running.id).await.unwrap();
+    assert_eq!(place.wait(&running.id).await.outcome(), Some(&JobOutcome::Cancelled));
+    assert_eq!(place.stdout(&running.id).await, ["ready", "saved"]);
+}
+
+#[tokio::test]
 async fn what_a_job_leaves_behind_ends_with_it() {
     let place = Place::new();
     let script = format!("setsid sleep {0} & (setsid sleep {0} &) ; exit 0", place.number);
@@ -248,12 +260,18 @@ async fn racing_callers_with_one_key_start_one_execution() {
 #[tokio::test]
 async fn the_environment_is_what_definition_request_and_runner_say_and_nothing_else() {
     let place = Place::new();
-    let script = "env; ls /proc/self/fd | tr '\\n' ' '; grep -l s3cr3t-c4n4r[y] /proc/[0-9]*/cmdline; exit 0";
+    let script = "env; ls /proc/self/fd | tr '\\n' ' '; echo; ls -l /proc/self/fd /proc/$PPID/fd; \
+                  grep -l s3cr3t-c4n4r[y] /proc/[0-9]*/cmdline; exit 0";
     let host = Host::start_with(&place, "run", script, "HOST_CANARY", "must not be seen");
     let hosted = host.id();
     place.wait(&hosted).await;
     host.kill();
-    assert!(!place.stdout(&hosted).await.iter().any(|line| line.contains("CANARY")));
+    let lines = place.stdout(&hosted).await;
+    assert!(!lines.iter().any(|line| line.contains("CANARY")));
+    // The host has left a file open for whoever it starts; neither the job nor its supervisor holds it.
+    assert!(lines.iter().any(|line| line == "0 1 2 3 "), "descriptors were inherited: {lines:?}");
+    assert!(lines.iter().any(|line| line.contains("log.jsonl")), "the supervisor's descriptors are seen: {lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("inheritable")), "{lines:?}");
     let mut request = JobRequest::with_payload(&"small").unwrap();
     request.env = [("FROM_REQUEST".to_owned(), "s3cr3t-c4n4ry".to_owned())].into();
     let ended = place.ended(script, request).await;

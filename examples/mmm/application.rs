@@ -64,7 +64,8 @@ pub(crate) async fn run() -> Result<(), Failure> {
 
 async fn upload(cloud: &Cloud, key: &IdempotencyKey) -> Result<ObjectKey, Failure> {
     let dataset = ObjectKey::new(format!("mmm/{key}/dataset.csv"))?;
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("upload {bar:40} {bytes}/{total_bytes}")?);
+    let bar = ProgressBar::new(0)
+        .with_style(ProgressStyle::with_template("upload {bar:40} {bytes}/{total_bytes} {bytes_per_sec}")?);
     let shown = bar.clone();
     let progress: ProgressCallback = Arc::new(move |Progress { bytes, total, .. }| {
         shown.set_length(total.unwrap_or(bytes));

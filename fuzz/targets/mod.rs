@@ -1,7 +1,7 @@
 //! Every parser of the crate, reached the way its input comes: from a file, an environment, a request or an answer.
 //!
 //! A target panics when a parser does, or when what was accepted does not come back. The suite replays `corpus/` and
-//! plays mutations of it; `cargo fuzz run NAME fuzz/corpus/NAME` searches for more.
+//! plays mutations of it; `cargo fuzz run --sanitizer none NAME` searches for more, with feedback from coverage.
 
 pub mod files;
 pub mod names;
@@ -26,6 +26,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("parquet", files::parquet),
     ("signed_url", servers::signed_url),
     ("storage_answer", servers::storage_answer),
+    #[cfg(feature = "aws")]
+    ("s3_answer", servers::s3_answer),
     ("emulator_filter", servers::emulator_filter),
 ];
 

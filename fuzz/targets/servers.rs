@@ -39,7 +39,8 @@ struct Parrot {
     answer: Arc<Mutex<Vec<u8>>>,
 }
 
-fn parrot() -> Parrot {
+/// The parrot, in the place of a provider.
+fn parrot(provider: &str) -> Parrot {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(Mutex::new(Vec::new()));
@@ -62,9 +63,10 @@ fn parrot() -> Parrot {
     });
     let mut config = Config::from_lookup(|name| {
         let value = match name {
-            "CLOUD_PROVIDER" => "gcp",
+            "CLOUD_PROVIDER" => provider,
             "ANYCLOUD_BUCKET" | "GOOGLE_CLOUD_PROJECT" => "scene",
-            "STORAGE_EMULATOR_HOST" | "SECRET_MANAGER_EMULATOR_HOST" => &url,
+            "AWS_REGION" => "us-east-1",
+            "STORAGE_EMULATOR_HOST" | "SECRET_MANAGER_EMULATOR_HOST" | "AWS_ENDPOINT_URL" => &url,
             _ => return None,
         };
         Some(value.to_owned())
@@ -79,9 +81,8 @@ fn parrot() -> Parrot {
     Parrot { cloud: Cloud::connect(config).unwrap(), answer }
 }
 
-/// An answer of Cloud Storage: its first byte chooses the call, the rest is the answer, head and body.
-pub fn storage_answer(input: &[u8]) {
-    static PARROT: LazyLock<Mutex<Parrot>> = LazyLock::new(|| Mutex::new(parrot()));
+/// An answer of a store of objects: the first byte chooses the call, the rest is the answer, head and body.
+fn answer(parrot: &Mutex<Parrot>, kind: &str, input: &[u8]) {
     let [which, input @ ..] = input else { return };
     // Whole answers, and bodies after a head that fits.
     let head = |status: &str, more: &str| {
@@ -90,10 +91,10 @@ pub fn storage_answer(input: &[u8]) {
     };
     let answer = match which / 8 % 3 {
         0 => input.to_vec(),
-        1 => [head("200 OK", "content-type: application/json\r\n"), input.to_vec()].concat(),
+        1 => [head("200 OK", &format!("content-type: {kind}\r\n")), input.to_vec()].concat(),
         _ => [head("404 Not Found", ""), input.to_vec()].concat(),
     };
-    let parrot = PARROT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let parrot = parrot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     *parrot.answer.lock().unwrap() = answer;
     let (objects, key) = (parrot.cloud.objects(), ObjectKey::new("k").unwrap());
     RUNTIME.block_on(async {
@@ -104,6 +105,28 @@ pub fn storage_answer(input: &[u8]) {
             _ => drop(objects.put_bytes(&key, "x").await),
         }
     });
+}
+
+/// An answer of Cloud Storage.
+pub fn storage_answer(input: &[u8]) {
+    static PARROT: LazyLock<Mutex<Parrot>> = LazyLock::new(|| Mutex::new(parrot("gcp")));
+    answer(&PARROT, "application/json", input);
+}
+
+/// Whether S3 is asked at all: the client finds credentials as everywhere, and any will do.
+#[cfg(feature = "aws")]
+pub fn has_credentials() -> bool {
+    std::env::var_os("AWS_ACCESS_KEY_ID").is_some() && std::env::var_os("AWS_SECRET_ACCESS_KEY").is_some()
+}
+
+/// An answer of S3.
+#[cfg(feature = "aws")]
+pub fn s3_answer(input: &[u8]) {
+    static PARROT: LazyLock<Mutex<Parrot>> = LazyLock::new(|| {
+        assert!(has_credentials(), "AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY is not set");
+        Mutex::new(parrot("aws"))
+    });
+    answer(&PARROT, "application/xml", input);
 }
 
 /// Filters of the emulator's logs and secrets. The server lives on.

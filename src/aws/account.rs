@@ -6,6 +6,7 @@ use tokio::sync::OnceCell;
 
 use super::connection::Connection;
 use super::error::classify;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
@@ -43,7 +44,7 @@ impl Account {
             .connection
             .retrier()
             .run(OPERATION, "sts", Safety::Read, |_| async {
-                client.get_caller_identity().send().await.map_err(|error| classify(error, call))
+                client.get_caller_identity().send().silently().await.map_err(|error| classify(error, call))
             })
             .await?;
         answer

@@ -1,10 +1,11 @@
 //! What all services share: credentials, region, HTTP client, endpoints and the retry budget, made on first use.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
@@ -12,13 +13,14 @@ use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_types::checksum_config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::SdkConfig;
 use aws_types::region::Region;
 use tokio::sync::OnceCell;
 
-use super::credentials::{Chain, Remembering};
+use super::credential_cache::CredentialCache;
+use super::credentials::Chain;
 use crate::http::is_safe_address;
 use crate::retry::Retrier;
 use crate::{Config, Error, ErrorKind, Result};
@@ -35,7 +37,7 @@ pub(crate) struct Connection {
     endpoints: Endpoints,
     retrier: Retrier,
     sdk: Arc<OnceCell<SdkConfig>>,
-    expiry: Arc<Mutex<Option<SystemTime>>>,
+    credentials: Arc<OnceLock<Arc<CredentialCache>>>,
     #[cfg(test)]
     seams: Seams,
 }
@@ -98,7 +100,7 @@ impl Connection {
             endpoints,
             retrier: Retrier::new(config.retry.clone()),
             sdk: Arc::default(),
-            expiry: Arc::default(),
+            credentials: Arc::default(),
             #[cfg(test)]
             seams: Seams::default(),
         })
@@ -128,15 +130,16 @@ impl Connection {
                     let message = "no region: set AWS_REGION, or `region` in the profile";
                     return Err(Error::new(ErrorKind::InvalidConfig, "aws.connect", "AWS_REGION", message));
                 }
-                tracing::debug!(region = sdk.region().map(Region::as_ref), "the AWS configuration is loaded");
+                let source = if self.region.is_some() { "settings" } else { "the SDK's chain" };
+                tracing::info!(region = sdk.region().map(Region::as_ref), source, "the region is known");
                 Ok(sdk)
             })
             .await
     }
 
-    /// When the credentials end that the last signatures were made with, if they end and any were made.
-    pub(crate) fn credentials_expiry(&self) -> Option<SystemTime> {
-        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What every request is signed with, the SDK's and the crate's own. Nothing is looked up before it is asked.
+    pub(crate) fn credentials(&self) -> &Arc<CredentialCache> {
+        self.credentials.get_or_init(|| Arc::new(CredentialCache::new(self.provider())))
     }
 
     fn loader(&self) -> ConfigLoader {
@@ -150,11 +153,14 @@ impl Connection {
             Some(http) => loader.http_client(http.clone()),
             None => loader,
         };
-        let remembering = Remembering { inner: self.credentials(), expiry: Arc::clone(&self.expiry) };
-        loader.credentials_provider(remembering)
+        let credentials: Arc<dyn ProvideCredentials> = Arc::clone(self.credentials()) as _;
+        // They are kept already, and whoever asks when they end must not hear of others than the SDK signs with.
+        loader
+            .identity_cache(IdentityCache::no_cache())
+            .credentials_provider(SharedCredentialsProvider::from(credentials))
     }
 
-    fn credentials(&self) -> SharedCredentialsProvider {
+    fn provider(&self) -> SharedCredentialsProvider {
         #[cfg(test)]
         if let Some(credentials) = &self.seams.credentials {
             return SharedCredentialsProvider::new(credentials.clone());

@@ -1,8 +1,6 @@
 //! The SDK's default chain of credentials, of which no more is built than is asked.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use aws_config::ConfigLoader;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -48,32 +46,13 @@ impl ProvideCredentials for Chain {
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        self.rest.get().and_then(ProvideCredentials::fallback_on_interrupt)
+        // The shared provider itself does not pass this on.
+        self.rest.get().and_then(|rest| rest.as_ref().fallback_on_interrupt())
     }
 }
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Chain")
-    }
-}
-
-/// Passes credentials on, and remembers when they end: the SDK caches them and does not tell.
-#[derive(Debug)]
-pub(super) struct Remembering {
-    pub(super) inner: SharedCredentialsProvider,
-    pub(super) expiry: Arc<Mutex<Option<SystemTime>>>,
-}
-
-impl ProvideCredentials for Remembering {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            let credentials = self.inner.provide_credentials().await?;
-            *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
-            Ok(credentials)
-        })
     }
 }

@@ -26,12 +26,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use self::handle::short;
 use super::account::Account;
 use super::connection::Connection;
 use crate::job_runner::{JobCapabilities, ListExecutions, LogLine, LogOptions};
-use crate::retry::Retrier;
+use crate::retry::{Calls, Retrier, Retrying, later, until};
 use crate::{Config, ExecutionId, IdempotencyKey, JobExecution, JobName, JobRequest, JobRunner, ObjectStore, Result};
 
 /// The most tasks of one execution. Each is asked for by itself, so that each has a token of its own.
@@ -60,7 +61,7 @@ const DEFAULT_CLUSTER: &str = "default";
 /// group; and those of the exchange store for `anycloud/jobs/`.
 #[derive(Clone)]
 pub struct EcsRunner {
-    inner: Arc<Inner>,
+    inner: Calls<Inner>,
     account: Account,
 }
 
@@ -121,6 +122,12 @@ impl Inner {
     }
 }
 
+impl Retrying for Inner {
+    fn retrier(&self) -> &Retrier {
+        self.ecs.retrier()
+    }
+}
+
 impl EcsRunner {
     /// A runner on the cluster that the configuration names, or else the default one. Asks nobody anything.
     ///
@@ -156,7 +163,7 @@ impl EcsRunner {
             },
             ecs,
         };
-        Self { inner: Arc::new(inner), account: Account::new(connection) }
+        Self { inner: Calls::new(inner), account: Account::new(connection) }
     }
 
     /// The twelve digits of the account that the credentials belong to. Asked for once; failures are not remembered.
@@ -172,41 +179,50 @@ impl EcsRunner {
 
 impl fmt::Debug for EcsRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EcsRunner").field("cluster", &self.inner.ecs.cluster).finish_non_exhaustive()
+        f.debug_struct("EcsRunner").field("cluster", &self.inner.each().ecs.cluster).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl JobRunner for EcsRunner {
     fn capabilities(&self) -> &JobCapabilities {
-        &self.inner.capabilities
+        &self.inner.each().capabilities
     }
 
     fn exchange(&self) -> &Arc<dyn ObjectStore> {
-        &self.inner.exchange
+        &self.inner.each().exchange
     }
 
     /// Calls `DescribeTaskDefinition`, `RunTask` once a task, and `DescribeServices` the first time; writes the record
     /// twice. Needs `ecs:DescribeTaskDefinition`, `ecs:RunTask`, `iam:PassRole`, `ecs:TagResource` for labels.
     async fn run(&self, job: &JobName, request: JobRequest) -> Result<JobExecution> {
-        submit::run(&self.inner, job, &request).await
+        self.inner.one(|inner| submit::run(inner, job, &request)).await
     }
 
     /// Reads the record; without one, calls `ListTasks` twice by the submission's id in `startedBy`, and
     /// `DescribeTasks`. Needs `ecs:ListTasks` and `ecs:DescribeTasks`.
     async fn find(&self, job: &JobName, key: &IdempotencyKey, attempt: u32) -> Result<Option<JobExecution>> {
-        list::find(&self.inner, job, key, attempt).await
+        self.inner.one(|inner| list::find(inner, job, key, attempt)).await
     }
 
     /// Shares a `DescribeTasks` with whoever asks at the same time. Needs `ecs:DescribeTasks`; and `ecs:StopTask` for
     /// an execution that has run for longer than it may.
     async fn get(&self, id: &ExecutionId) -> Result<JobExecution> {
-        self.inner.get(id).await
+        self.inner.one(|inner| inner.get(id)).await
+    }
+
+    /// Shares a `DescribeTasks` with whoever looks within the time: a thousand waits cost ten calls an interval.
+    /// Permissions as for [`get`](Self::get).
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution> {
+        let inner = self.inner.each();
+        // The call's time begins when the pause is over.
+        let end = later(later(Instant::now(), pause), inner.retrier().policy().call_timeout);
+        until(end, inner.look(id, pause)).await
     }
 
     /// One `DescribeTasks` for each hundred tasks. Permissions as for [`get`](Self::get).
     async fn get_many(&self, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {
-        self.inner.get_many(ids).await
+        self.inner.one(|inner| inner.get_many(ids)).await
     }
 
     /// Tasks that run and tasks that have stopped within
@@ -214,17 +230,17 @@ impl JobRunner for EcsRunner {
     /// and sorted. Tasks whose family is no portable job name are left out. Needs `ecs:ListTasks` and
     /// `ecs:DescribeTasks`.
     fn list(&self, options: ListExecutions) -> BoxStream<'static, Result<JobExecution>> {
-        list::list(self.inner.clone(), options)
+        list::list(self.inner.each().clone(), options)
     }
 
     /// Calls `StopTask` for each task that has not stopped. Needs `ecs:StopTask` and `ecs:DescribeTasks`.
     async fn cancel(&self, id: &ExecutionId) -> Result<()> {
-        self.inner.cancel(id).await
+        self.inner.one(|inner| inner.cancel(id)).await
     }
 
     /// Reads the CloudWatch streams that the definition's `awslogs` options name; they need a
     /// `awslogs-stream-prefix`. Needs `logs:GetLogEvents`, `ecs:DescribeTasks` and `ecs:DescribeTaskDefinition`.
     fn logs(&self, id: &ExecutionId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {
-        logs::logs(self.inner.clone(), id.clone(), options.mode)
+        logs::logs(self.inner.each().clone(), id.clone(), options.mode)
     }
 }

@@ -3,11 +3,17 @@
 //! Conditions are judged by S3 itself (`If-None-Match: *` and `If-Match` on PutObject, CompleteMultipartUpload,
 //! CopyObject and DeleteObject). Bodies travel with their CRC32C, which S3 verifies before it publishes and keeps; no
 //! SHA-256 is computed over them.
+//!
+//! What moves data or is asked for often (GetObject, HeadObject, PutObject, UploadPart, ListObjectsV2) goes over the
+//! crate's own transport, which costs a fraction of the SDK's request pipeline. The SDK still decides where a bucket is
+//! and how it wants to be signed for (its endpoint rules, so that access points, directory buckets and a profile's
+//! settings work), finds the credentials, and makes all other calls.
 
 mod bucket;
 mod condition;
 mod copy;
 mod delete;
+mod endpoint;
 mod get;
 mod list;
 #[cfg(test)]
@@ -16,12 +22,16 @@ mod meta;
 mod multipart;
 mod page;
 mod put;
+mod request;
+mod session;
 mod sign;
 mod stale;
 #[cfg(test)]
 mod tests;
 mod upload;
 mod version;
+#[cfg(test)]
+mod wire_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +41,15 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use self::bucket::Bucket;
+#[cfg(test)]
+pub(super) use self::request::{PATH, encoded};
 use super::connection::Connection;
 use crate::object_store::{
     CopyOptions, DeleteOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities, ObjectMeta,
-    PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
+    PutResult, SignOptions, SignedRequest, StaleUploads, TimedUpload, Upload,
 };
-use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
+use crate::retry::Calls;
+use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, TransferPolicy};
 
 /// One S3 bucket, or one of a service that speaks S3's protocol. Cheap to clone.
 ///
@@ -49,7 +62,7 @@ use crate::{Config, GetOptions, ObjectKey, ObjectStore, ObjectUri, PutOptions, R
 /// `s3:AbortMultipartUpload` and `s3:ListBucketMultipartUploads` (cleaning up); `s3:GetObjectTagging` and
 /// `s3:PutObjectTagging` for copies of tagged objects. With a KMS key also `kms:GenerateDataKey` and `kms:Decrypt`.
 #[derive(Clone, Debug)]
-pub struct S3Store(Arc<Bucket>);
+pub struct S3Store(Calls<Bucket>);
 
 impl S3Store {
     /// The bucket that the configuration names. Asks nobody anything.
@@ -61,57 +74,63 @@ impl S3Store {
     }
 
     pub(crate) fn with_connection(config: &Config, connection: Connection) -> Self {
-        Self(Arc::new(Bucket::new(config, connection)))
+        Self(Calls::new(Bucket::new(config, connection)))
     }
 }
 
 #[async_trait]
 impl ObjectStore for S3Store {
     fn uri(&self, key: &ObjectKey) -> ObjectUri {
-        self.0.uri(key)
+        self.0.each().uri(key)
     }
 
     fn capabilities(&self) -> &ObjectCapabilities {
         &bucket::CAPABILITIES
     }
 
+    fn transfer(&self) -> TransferPolicy {
+        TransferPolicy::default()
+    }
+
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
-        self.0.put(key, body, options).await
+        self.0.one(|bucket| bucket.put(key, body, options)).await
     }
 
     async fn start_upload(&self, key: &ObjectKey, options: PutOptions) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(upload::S3Upload::start(Arc::clone(&self.0), key, options).await?))
+        let start = |bucket| upload::S3Upload::start(Arc::clone(bucket), key, options);
+        let upload = Box::new(self.0.one(start).await?);
+        Ok(Box::new(TimedUpload::new(upload, self.0.each().connection.retrier())))
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
-        self.0.get(key, options).await
+        self.0.one(|bucket| bucket.get(key, options)).await
     }
 
     async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
-        self.0.head(key, options).await
+        self.0.one(|bucket| bucket.head(key, options)).await
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<ListEntry>> {
-        list::entries(Arc::clone(&self.0), options)
+        list::entries(Arc::clone(self.0.each()), options)
     }
 
     async fn delete(&self, key: &ObjectKey, options: DeleteOptions) -> Result<()> {
-        self.0.delete(key, options).await
+        self.0.one(|bucket| bucket.delete(key, options)).await
     }
 
     async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
-        self.0.delete_many(keys).await
+        self.0.each().delete_many(keys).await
     }
 
     async fn copy(&self, from: &ObjectKey, to: &ObjectKey, options: CopyOptions) -> Result<PutResult> {
-        copy::copy(&self.0, from, to, options).await
+        self.0.one(|bucket| copy::copy(bucket, from, to, options)).await
     }
 
     async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
-        self.0.sign(key, options).await
+        self.0.one(|bucket| bucket.sign(key, options)).await
     }
 
     async fn abort_stale_uploads(&self, older_than: Duration) -> Result<StaleUploads> {
-        self.0.abort_stale_uploads(older_than).await
+        self.0.each().abort_stale_uploads(older_than).await
     }
 }

@@ -20,6 +20,7 @@ use futures_util::stream::BoxStream;
 
 use self::vault::Vault;
 use super::connection::Connection;
+use crate::retry::Calls;
 use crate::secret_store::{
     CreateSecretOptions, DeleteSecret, ListSecrets, PutSecretOptions, PutSecretResult, Secret, SecretCapabilities,
     SecretMeta, SecretVersion,
@@ -46,7 +47,7 @@ use crate::{
 /// `DeleteSecret`, `RestoreSecret`, `RemoveRegionsFromReplication` (deleting replicated secrets). With a KMS key of
 /// one's own also `kms:Decrypt` and `kms:GenerateDataKey`.
 #[derive(Clone, Debug)]
-pub struct SecretsManagerStore(Arc<Vault>);
+pub struct SecretsManagerStore(Calls<Vault>);
 
 impl SecretsManagerStore {
     /// The secrets of the account and region that the configuration leads to. Asks nobody anything.
@@ -58,7 +59,7 @@ impl SecretsManagerStore {
     }
 
     pub(crate) fn with_connection(connection: Connection) -> Self {
-        Self(Arc::new(Vault::new(connection)))
+        Self(Calls::new(Vault::new(connection)))
     }
 }
 
@@ -74,7 +75,7 @@ impl SecretStore for SecretsManagerStore {
     }
 
     async fn get(&self, name: &SecretName, version: &VersionSelector) -> Result<Secret> {
-        self.0.get(name, version).await
+        self.0.one(|vault| vault.get(name, version)).await
     }
 
     async fn create(
@@ -83,31 +84,31 @@ impl SecretStore for SecretsManagerStore {
         value: SecretValue,
         options: CreateSecretOptions,
     ) -> Result<SecretVersionId> {
-        self.0.create("secret_store.create", name, &value, &options).await
+        self.0.one(|vault| vault.create("secret_store.create", name, &value, &options)).await
     }
 
     async fn put(&self, name: &SecretName, value: SecretValue, options: PutSecretOptions) -> Result<PutSecretResult> {
-        self.0.put(name, &value, options).await
+        self.0.one(|vault| vault.put(name, &value, options)).await
     }
 
     async fn delete(&self, name: &SecretName, mode: DeleteSecret) -> Result<()> {
-        self.0.delete(name, mode).await
+        self.0.one(|vault| vault.delete(name, mode)).await
     }
 
     async fn restore(&self, name: &SecretName) -> Result<()> {
-        self.0.restore("secret_store.restore", name).await
+        self.0.one(|vault| vault.restore("secret_store.restore", name)).await
     }
 
     async fn describe(&self, name: &SecretName) -> Result<SecretMeta> {
-        self.0.meta(name).await
+        self.0.one(|vault| vault.meta(name)).await
     }
 
     fn list(&self, options: ListSecrets) -> BoxStream<'static, Result<SecretMeta>> {
-        listing::secrets(Arc::clone(&self.0), options)
+        listing::secrets(Arc::clone(self.0.each()), options)
     }
 
     fn list_versions(&self, name: &SecretName) -> BoxStream<'static, Result<SecretVersion>> {
-        listing::versions(Arc::clone(&self.0), name.clone())
+        listing::versions(Arc::clone(self.0.each()), name.clone())
     }
 
     async fn enable(&self, name: &SecretName, _: &SecretVersionId) -> Result<()> {
@@ -123,10 +124,10 @@ impl SecretStore for SecretsManagerStore {
     }
 
     async fn promote(&self, name: &SecretName, version: &SecretVersionId) -> Result<SecretVersionId> {
-        self.0.promote(name, version).await
+        self.0.one(|vault| vault.promote(name, version)).await
     }
 
     async fn set_alias(&self, name: &SecretName, alias: &SecretAlias, version: Option<&SecretVersionId>) -> Result<()> {
-        self.0.set_alias(name, alias, version).await
+        self.0.one(|vault| vault.set_alias(name, alias, version)).await
     }
 }

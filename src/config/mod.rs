@@ -20,6 +20,7 @@ pub use provider::Provider;
 pub use variables::{VARIABLES, Variable};
 
 use self::problems::Problems;
+use self::read::Settings;
 use crate::job_runner::JobEnvironment;
 use crate::retry::RetryPolicy;
 use crate::{JobName, Result, TransferPolicy};
@@ -165,12 +166,16 @@ impl fmt::Debug for LocalJob {
 }
 
 impl Config {
-    /// Reads the settings from the process environment; see [`VARIABLES`].
+    /// Reads the settings from the process environment; see [`VARIABLES`]. Logs which of them have set something, by
+    /// name: everything else has its default.
     ///
     /// # Errors
     /// `InvalidConfig` listing every missing or malformed variable by name.
     pub fn from_env() -> Result<Self> {
-        read::config(&process_variable, undecodable(process_variables()))
+        let Settings { config, set } = read::settings(&process_variable, undecodable(process_variables()))?;
+        let chosen_by = if set.contains(&"CLOUD_PROVIDER") { "CLOUD_PROVIDER" } else { "default" };
+        tracing::info!(provider = %config.provider, chosen_by, set_by = set.join(" "), "the settings are read");
+        Ok(config)
     }
 
     /// Reads the settings from any source of variables; pure. Empty values count as unset.
@@ -178,7 +183,7 @@ impl Config {
     /// # Errors
     /// `InvalidConfig` listing every missing or malformed variable by name.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        read::config(&lookup, Problems::default())
+        read::settings(&lookup, Problems::default()).map(|settings| settings.config)
     }
 
     /// A configuration for the `local` provider under `root`, with every other setting at its default.
@@ -270,7 +275,7 @@ mod tests {
     fn a_variable_that_is_not_text_is_a_problem_and_not_unset() {
         let value = OsString::from_vec(b"\xff".to_vec());
         let variables = [("ANYCLOUD_BUCKET".into(), value.clone()), ("NOT_OURS".into(), value)];
-        let error = read::config(&|_| None, undecodable(variables.into_iter())).unwrap_err();
+        let error = read::settings(&|_| None, undecodable(variables.into_iter())).err().unwrap();
         assert!(error.message().contains("ANYCLOUD_BUCKET is not UTF-8"), "{error}");
         assert!(!error.message().contains("NOT_OURS"), "{error}");
     }

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -16,18 +17,31 @@ const DEFAULT_LOCAL_ROOT: &str = ".anycloud";
 struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     problems: Problems,
+    /// The variables that have set something.
+    set: RefCell<Vec<&'static str>>,
+}
+
+/// The settings, and which variables they came from; what is from none has its default.
+pub(super) struct Settings {
+    pub(super) config: Config,
+    pub(super) set: Vec<&'static str>,
 }
 
 impl Reader<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    fn text(&self, name: &'static str) -> Option<String> {
+        let value = (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())?;
+        let mut set = self.set.borrow_mut();
+        if !set.contains(&name) {
+            set.push(name);
+        }
+        Some(value)
     }
 
-    fn first(&self, names: &[&str]) -> Option<String> {
+    fn first(&self, names: &[&'static str]) -> Option<String> {
         names.iter().find_map(|name| self.text(name))
     }
 
-    fn parsed<T: FromStr>(&mut self, name: &str, what: &str) -> Option<T> {
+    fn parsed<T: FromStr>(&mut self, name: &'static str, what: &str) -> Option<T> {
         let value = self.text(name)?;
         let parsed = value.parse().ok();
         if parsed.is_none() {
@@ -36,7 +50,7 @@ impl Reader<'_> {
         parsed
     }
 
-    fn switch(&mut self, name: &str) -> Option<bool> {
+    fn switch(&mut self, name: &'static str) -> Option<bool> {
         let value = self.text(name)?;
         match value.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "enabled" => Some(true),
@@ -48,13 +62,13 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&self, name: &str) -> Vec<String> {
+    fn list(&self, name: &'static str) -> Vec<String> {
         let text = self.text(name).unwrap_or_default();
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
     /// An endpoint, with the scheme that emulators' variables often leave out.
-    fn endpoint(&mut self, names: &[&str]) -> Option<String> {
+    fn endpoint(&mut self, names: &[&'static str]) -> Option<String> {
         let (name, value) = names.iter().find_map(|name| Some((*name, self.text(name)?)))?;
         let url = if value.contains("://") { value.clone() } else { format!("http://{value}") };
         let well_formed = url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -78,15 +92,16 @@ impl Reader<'_> {
         chosen: Option<Provider>,
         read: impl FnOnce(&mut Self, Option<Provider>) -> T,
     ) -> T {
-        let before = self.problems.count();
+        let (before, set) = (self.problems.count(), self.set.borrow().clone());
         let settings = read(self, chosen);
         if chosen.is_some_and(|chosen| chosen != own) {
             self.problems.forget_from(before);
+            self.set.replace(set);
         }
         settings
     }
 
-    fn job(&mut self, names: &[&str]) -> Option<JobName> {
+    fn job(&mut self, names: &[&'static str]) -> Option<JobName> {
         let (name, value) = names.iter().find_map(|name| Some((*name, self.text(name)?)))?;
         JobName::new(value)
             .map_err(|error| self.problems.add(name, format!("is no job's name: {}", error.message())))
@@ -94,8 +109,8 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems) -> Result<Config> {
-    let mut reader = Reader { lookup, problems };
+pub(super) fn settings(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems) -> Result<Settings> {
+    let mut reader = Reader { lookup, problems, set: RefCell::default() };
     let chosen = reader.text("CLOUD_PROVIDER");
     let provider = chosen.as_deref().map_or(Some(Provider::Gcp), Provider::parse);
     if provider.is_none() {
@@ -118,6 +133,10 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems
     if let Some(seconds) = reader.parsed::<NonZeroU64>("ANYCLOUD_CALL_TIMEOUT_SECONDS", "a number of seconds from 1") {
         retry.call_timeout = Duration::from_secs(seconds.get());
     }
+    let mut transfer = TransferPolicy::default();
+    if let Some(mib) = reader.parsed::<NonZeroU32>("ANYCLOUD_TRANSFER_BUDGET_MIB", "a number of MiB from 1") {
+        transfer.budget_bytes = u64::from(mib.get()) << 20;
+    }
     let allow_http = reader.switch("ANYCLOUD_ALLOW_HTTP").unwrap_or(false);
     let Some(provider) = provider.filter(|_| reader.problems.is_empty()) else {
         let hint = match (chosen, provider) {
@@ -128,11 +147,11 @@ pub(super) fn config(lookup: &dyn Fn(&str) -> Option<String>, problems: Problems
         };
         return Err(reader.problems.into_error(hint));
     };
-    let transfer = TransferPolicy::default();
-    Ok(Config { provider, default_job, retry, transfer, allow_http, aws, gcp, local })
+    let config = Config { provider, default_job, retry, transfer, allow_http, aws, gcp, local };
+    Ok(Settings { config, set: reader.set.into_inner() })
 }
 
-fn bucket(reader: &mut Reader<'_>, own: &str, needed: bool) -> String {
+fn bucket(reader: &mut Reader<'_>, own: &'static str, needed: bool) -> String {
     let bucket = reader.first(&[own, "ANYCLOUD_BUCKET"]).unwrap_or_default();
     if !needed {
         return bucket;
@@ -229,7 +248,7 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config> {
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        config(&lookup, Problems::default())
+        settings(&lookup, Problems::default()).map(|settings| settings.config)
     }
 
     #[test]
@@ -247,6 +266,27 @@ mod tests {
         assert_eq!(read(&[("CLOUD_PROVIDER", " Local ")]).unwrap().provider, Provider::Local);
         let error = read(&[("CLOUD_PROVIDER", "azure")]).unwrap_err();
         assert!(error.message().contains("`azure`") && error.message().contains("`local`"), "{error}");
+    }
+
+    #[test]
+    fn how_calls_are_repeated_is_read() {
+        let set = [("ANYCLOUD_MAX_ATTEMPTS", "7"), ("ANYCLOUD_CALL_TIMEOUT_SECONDS", "90")];
+        let config = read(&[&[("CLOUD_PROVIDER", "local")], &set[..]].concat()).unwrap();
+        let expected = RetryPolicy { max_attempts: 7, call_timeout: Duration::from_secs(90), ..RetryPolicy::default() };
+        assert_eq!(config.retry, expected);
+    }
+
+    #[test]
+    fn which_variables_the_settings_came_from_is_known_and_none_of_another_provider_is_among_them() {
+        let pairs = [
+            ("ANYCLOUD_BUCKET", "common"),
+            ("GCS_BUCKET", "own"),
+            ("CLOUD_RUN_REGION", "europe-west1"),
+            ("AWS_REGION", "eu-west-1"),
+            ("ANYCLOUD_JOB", " "),
+        ];
+        let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        assert_eq!(settings(&lookup, Problems::default()).unwrap().set, ["GCS_BUCKET", "CLOUD_RUN_REGION"]);
     }
 
     #[test]
@@ -308,7 +348,7 @@ mod tests {
                 asked.borrow_mut().insert(name.to_owned());
                 (name == "CLOUD_PROVIDER").then(|| provider.to_owned())
             };
-            let _ = config(&lookup, Problems::default());
+            let _ = settings(&lookup, Problems::default());
         }
         let documented: BTreeSet<_> = VARIABLES.iter().map(|variable| variable.name.to_owned()).collect();
         assert_eq!(asked.into_inner(), documented);

@@ -20,10 +20,14 @@ pub const VARIABLES: &[Variable] = &[
     var("GCS_BUCKET", "the bucket on `gcp`, in place of `ANYCLOUD_BUCKET`"),
     var("ANYCLOUD_JOB", "the job that the deployment runs, whatever the provider"),
     var("ANYCLOUD_ALLOW_HTTP", "`true` allows plain HTTP to other hosts than this one; default `false`"),
-    var("ANYCLOUD_MAX_ATTEMPTS", "how often a call is made at most, retries included; default 5"),
+    var("ANYCLOUD_MAX_ATTEMPTS", "how often a request is made at most, retries included; default 5"),
     var(
         "ANYCLOUD_CALL_TIMEOUT_SECONDS",
-        "how long a call may take, retries included and transfers of large bodies excluded; default 60",
+        "how long a call may take, all its requests and retries included and transfers of large bodies excluded; default 60",
+    ),
+    var(
+        "ANYCLOUD_TRANSFER_BUDGET_MIB",
+        "the memory that moving one large object takes, up or down, in MiB; default 64",
     ),
     var(
         "AWS_REGION",
@@ -61,7 +65,10 @@ pub const VARIABLES: &[Variable] = &[
         "`true` or `false`: whether large files go to Cloud Storage over several connections, as temporary objects that \
          are composed; default: where the bucket lets them be removed",
     ),
-    var("ANYCLOUD_LOCAL_ROOT", "the directory of the `local` provider; default `.anycloud` in the working directory"),
+    var(
+        "ANYCLOUD_LOCAL_ROOT",
+        "the directory of the `local` provider, which nobody else may write to; default `.anycloud` in the working directory",
+    ),
     var("ANYCLOUD_LOCAL_JOBS", "a JSON file of job definitions for `local`; default `jobs.json` in the root, if there"),
     var("ANYCLOUD_LOCAL_SUPERVISOR", "the `anycloud-supervisor` program; default: looked for"),
     var("ANYCLOUD_LOCAL_URL", "where the web application mounts the handler of signed URLs of `local`"),

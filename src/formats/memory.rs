@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 
 use crate::object_store::*;
-use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
+use crate::{Error, ErrorKind, ObjectKey, Result, TransferPolicy, WriteId};
 
 /// Which bytes were read, and how they were asked for.
 pub(super) type Read = (std::ops::Range<u64>, GetOptions);
@@ -72,6 +72,10 @@ impl ObjectStore for MemoryStore {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         const { &ObjectCapabilities { parallel_parts: true, ..ObjectCapabilities::LEAST } }
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        TransferPolicy::default()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
@@ -143,11 +147,17 @@ impl Upload for MemoryUpload {
         PartRules { min_bytes: 1, multiple_of: 1, max_bytes: u64::MAX, max_parts: u32::MAX, parallel: true }
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
+        let crc = part.crc32c();
+        let part = part.into_bytes();
         let mut largest = self.store.largest_part.lock().unwrap();
         *largest = part.len().max(*largest);
         self.body.extend_from_slice(&part);
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(std::future::ready(Ok(crc)))
+    }
+
+    fn setbacks(&self) -> u64 {
+        0
     }
 
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {

@@ -3,12 +3,14 @@
 //!
 //! The Arrow crates that the batches are made of are re-exported, so that versions match.
 
+mod footer;
 mod ranges;
 #[cfg(test)]
 mod tests;
 mod write;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -125,7 +127,8 @@ pub trait ParquetExt: ObjectStore {
     /// One row group at a time is held in memory, of the columns asked for, as it is stored.
     ///
     /// # Errors
-    /// - `InvalidFormat`: the object is not Parquet, or damaged.
+    /// - `InvalidFormat`: the object is not Parquet, or damaged. Over some damage the decoder panics, which is caught and
+    ///   reported so; a program with `panic = "abort"` ends.
     /// - `InvalidInput`: no such column or row group.
     /// - In the stream: `PreconditionFailed` if the object was replaced meanwhile.
     /// - Those of [`ObjectStore::get`].
@@ -159,7 +162,12 @@ pub trait ParquetExt: ObjectStore {
         }
         let batches = builder.build().map_err(invalid)?;
         let schema = Arc::clone(batches.schema());
-        let batches = batches.map(move |batch| batch.map_err(|error| failed(error, OPERATION, &subject))).boxed();
+        // The decoder trusts what a page says of itself, and panics where it says what cannot be.
+        let batches = AssertUnwindSafe(batches).catch_unwind().map(move |decoded| {
+            let batch = decoded.unwrap_or_else(|_| Err(ParquetError::General("the decoder panicked".to_owned())));
+            batch.map_err(|error| failed(error, OPERATION, &subject))
+        });
+        let batches = batches.boxed();
         Ok(ParquetBatches { schema, rows: u64::try_from(rows).unwrap_or(0), row_groups, version, batches })
     }
 

@@ -27,20 +27,6 @@ pub(super) fn is_about_key(message: &str) -> bool {
     message.contains("Cloud KMS key") || message.contains("cloudkms.")
 }
 
-impl Call<'_> {
-    pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error::new(kind, self.operation, self.subject, message)
-    }
-
-    /// The transport's failure as this call's error.
-    pub(crate) fn lost(&self, failure: crate::http::Failure) -> Error {
-        match self.effect {
-            Effect::Reads => failure.into_reading_error(self.operation, self.subject),
-            Effect::Changes => failure.into_error(self.operation, self.subject),
-        }
-    }
-}
-
 /// What the body of an error says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Said {

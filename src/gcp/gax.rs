@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::Error as ClientError;
-use google_cloud_gax::error::rpc::Code;
+use google_cloud_gax::error::rpc::{Code, StatusDetails};
 
 use super::connection::{Connection, no_token};
 use super::error::{KEY_ROLE, is_about_key};
@@ -20,7 +20,7 @@ pub(super) struct Call {
     pub(super) words: Words,
 }
 
-/// Whether the service's own words about a malformed request may be repeated: they quote what was sent.
+/// Whether the service's own words may be repeated: they quote what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Words {
     Quoted,
@@ -54,14 +54,13 @@ pub(super) fn error(call: Call, subject: impl fmt::Display, error: &ClientError)
         return plain(ErrorKind::Unavailable, "the connection broke before the answer").with_may_have_applied();
     };
     let kind = kind(code, http);
-    let mut message = match error.status() {
-        Some(_) if words == Words::Withheld && matches!(kind, ErrorKind::InvalidInput | ErrorKind::Internal) => {
-            "the service refused the request; its words are withheld, because they may quote it".to_owned()
-        }
-        Some(status) => status.message.clone(),
+    let said = error.status().map(|status| status.message.as_str());
+    let mut message = match said {
+        Some(_) if words == Words::Withheld => withheld(error),
+        Some(said) => said.to_owned(),
         None => "the service did not say more".to_owned(),
     };
-    if kind == ErrorKind::PermissionDenied && is_about_key(&message) {
+    if kind == ErrorKind::PermissionDenied && said.is_some_and(is_about_key) {
         message = format!("{KEY_ROLE}: {message}");
     } else if kind == ErrorKind::PermissionDenied && !message.contains(permission) {
         message = format!("{message}; this needs the permission `{permission}`");
@@ -80,6 +79,22 @@ pub(super) fn error(call: Call, subject: impl fmt::Display, error: &ClientError)
     let undecided = http.is_none_or(|http| http >= 500 || http == 408)
         && matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Internal);
     if undecided { mapped.with_may_have_applied() } else { mapped }
+}
+
+/// What may be said of a refusal that holds a secret: the reason, which is a word of a fixed list such as
+/// `SERVICE_DISABLED`.
+fn withheld(error: &ClientError) -> String {
+    let details = error.status().map_or(&[][..], |status| &status.details);
+    let reason = details.iter().find_map(|detail| match detail {
+        StatusDetails::ErrorInfo(info) => Some(info.reason.as_str()),
+        _ => None,
+    });
+    let is_word = |text: &&str| {
+        (1..=63).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let reason = reason.filter(is_word).map_or(String::new(), |reason| format!(" ({reason})"));
+    format!("the service refused the request{reason}; its words are withheld, because they may quote it")
 }
 
 /// Whether the service itself answered, so that nothing of the call is on its way any more.
@@ -215,16 +230,31 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_quote_what_was_sent_and_keeps_no_source() {
-        let error = answered(Code::InvalidArgument, 400, "Invalid value at 'payload.data': \"aHVudGVyMg==\"");
-        assert!(!format!("{error} {error:?}").contains("aHVudGVyMg"), "{error:?}");
-        assert!(std::error::Error::source(&error).is_none());
+        for (code, http) in [(Code::InvalidArgument, 400), (Code::PermissionDenied, 403), (Code::Unavailable, 503)] {
+            let error = answered(code, http, "Invalid value at 'payload.data': \"aHVudGVyMg==\"");
+            assert!(!format!("{error} {error:?}").contains("aHVudGVyMg"), "{error:?}");
+            assert!(std::error::Error::source(&error).is_none());
+        }
+    }
+
+    #[test]
+    fn of_what_is_withheld_the_reason_is_told_if_it_is_a_word() {
+        for (reason, told) in [("SERVICE_DISABLED", true), ("the value is aHVudGVyMg", false)] {
+            let info = serde_json::json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
+            let info: StatusDetails = serde_json::from_value(info).unwrap();
+            let status = Status::default().set_code(Code::PermissionDenied).set_details([info]);
+            let error = super::error(CALL, "x", &ClientError::service_with_http_metadata(status, Some(403), None));
+            assert_eq!(error.message().contains(reason), told, "{error}");
+        }
     }
 
     #[test]
     fn a_denial_names_the_permission() {
         let error = answered(Code::PermissionDenied, 403, "no");
         assert!(error.message().contains("`p.q.r`"), "{error}");
-        let named = answered(Code::PermissionDenied, 403, "Permission 'p.q.r' denied");
+        let status = Status::default().set_code(Code::PermissionDenied).set_message("Permission 'p.q.r' denied");
+        let denied = ClientError::service_with_http_metadata(status, Some(403), None);
+        let named = super::error(Call { words: Words::Quoted, ..CALL }, "x", &denied);
         assert_eq!(named.message(), "Permission 'p.q.r' denied");
     }
 

@@ -18,6 +18,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use super::connection::Connection;
 use super::place::Place;
 use crate::job_runner::{JobCapabilities, ListExecutions, LogLine, LogOptions, SubmissionId};
+use crate::retry::Calls;
 use crate::{Config, ExecutionId, IdempotencyKey, JobExecution, JobName, JobRequest, JobRunner, ObjectStore, Result};
 use api::Api;
 use submit::Submitter;
@@ -41,6 +42,10 @@ use submit::Submitter;
 ///   with retries (three by [default](https://cloud.google.com/run/docs/configuring/max-retries)) may run longer in
 ///   all. Retries are reported, and the job is told its attempt.
 /// - [`labels`](JobRequest::labels) are kept in the execution's environment, because a run cannot set labels.
+/// - There is no call that tells of many executions by their ids, so that each look is one: a thousand waits at the
+///   default interval of ten seconds are 6,000 reads a minute, which count against the
+///   [quota](https://cloud.google.com/run/quotas) of the project and region. For more than some hundreds choose a
+///   longer interval, or look by [`list`](JobRunner::list), of which one call has a hundred executions of a job.
 /// - Cloud Run keeps the newest [1000 executions](https://cloud.google.com/run/docs/managing/job-executions) of a
 ///   job; one that it has dropped is `NotFound`.
 /// - Logs come from Cloud Logging, which takes them in some seconds late and allows
@@ -52,7 +57,7 @@ use submit::Submitter;
 /// caller's `storage.objects.create`, `storage.objects.get` and `storage.objects.delete` on the exchange bucket.
 #[derive(Clone)]
 pub struct CloudRunRunner {
-    api: Arc<Api>,
+    api: Calls<Api>,
     submitter: Arc<Submitter>,
     exchange: Arc<dyn ObjectStore>,
 }
@@ -89,13 +94,13 @@ impl CloudRunRunner {
     }
 
     pub(super) fn connected(connection: Connection, place: Arc<Place>, exchange: Arc<dyn ObjectStore>) -> Self {
-        Self { api: Arc::new(Api::new(connection, place)), submitter: Arc::default(), exchange }
+        Self { api: Calls::new(Api::new(connection, place)), submitter: Arc::default(), exchange }
     }
 }
 
 impl fmt::Debug for CloudRunRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CloudRunRunner").field("api", &self.api).finish_non_exhaustive()
+        f.debug_struct("CloudRunRunner").field("api", self.api.each()).finish_non_exhaustive()
     }
 }
 
@@ -110,23 +115,29 @@ impl JobRunner for CloudRunRunner {
     }
 
     async fn run(&self, job: &JobName, request: JobRequest) -> Result<JobExecution> {
-        self.submitter.run(&self.api, &self.exchange, job, request).await
+        self.api.one(|api| self.submitter.run(api, &self.exchange, job, request)).await
     }
 
     async fn find(&self, job: &JobName, key: &IdempotencyKey, attempt: u32) -> Result<Option<JobExecution>> {
         const OPERATION: &str = "job_runner.find";
         let id = SubmissionId::of(job, key, attempt);
-        match lookup::by_submission(&self.api, OPERATION, job, &id, None).await? {
-            Some(found) => self.api.observed(OPERATION, &found).await.map(Some),
+        let find = async |api: &Arc<Api>| match lookup::by_submission(api, OPERATION, job, &id, None).await? {
+            Some(found) => api.observed(OPERATION, &found).await.map(Some),
             None => Ok(None),
-        }
+        };
+        self.api.one(find).await
     }
 
     async fn get(&self, id: &ExecutionId) -> Result<JobExecution> {
         const OPERATION: &str = "job_runner.get";
         let name = name::parse(OPERATION, id)?;
-        let execution = self.api.execution(OPERATION, &name).await?;
-        self.api.observed(OPERATION, &execution).await
+        let get = async |api: &Arc<Api>| api.observed(OPERATION, &api.execution(OPERATION, &name).await?).await;
+        self.api.one(get).await
+    }
+
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution> {
+        tokio::time::sleep(pause).await;
+        self.get(id).await
     }
 
     async fn get_many(&self, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {
@@ -138,14 +149,15 @@ impl JobRunner for CloudRunRunner {
     }
 
     fn list(&self, options: ListExecutions) -> BoxStream<'static, Result<JobExecution>> {
-        lookup::list(self.api.clone(), options)
+        lookup::list(self.api.each().clone(), options)
     }
 
     async fn cancel(&self, id: &ExecutionId) -> Result<()> {
-        self.api.cancel(&name::parse("job_runner.cancel", id)?).await
+        let name = name::parse("job_runner.cancel", id)?;
+        self.api.one(|api| api.cancel(&name)).await
     }
 
     fn logs(&self, id: &ExecutionId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {
-        logs::read(self.api.clone(), id.clone(), options.mode)
+        logs::read(self.api.each().clone(), id.clone(), options.mode)
     }
 }

@@ -31,3 +31,35 @@ pub(crate) fn connect(config: &Config) -> Result<Backends> {
         objects,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::scripted::{Reply, Server};
+    use crate::object_store::HeadOptions;
+    use crate::{ExecutionId, ObjectKey, SecretName, VersionSelector};
+
+    #[tokio::test]
+    async fn the_families_of_a_connection_spend_one_retry_budget() {
+        let server = Server::start(vec![Reply::status(503); 9]).await;
+        let mut config = Config::local("/nonexistent");
+        config.retry.first_backoff = std::time::Duration::from_millis(1);
+        config.retry.budget = 2;
+        config.gcp.emulator = true;
+        config.gcp.bucket = "b".to_owned();
+        (config.gcp.project, config.gcp.region) = (Some("p".to_owned()), Some("r".to_owned()));
+        for endpoint in [
+            &mut config.gcp.storage_endpoint,
+            &mut config.gcp.secret_manager_endpoint,
+            &mut config.gcp.cloud_run_endpoint,
+        ] {
+            *endpoint = Some(server.url().to_owned());
+        }
+        let Backends { objects, secrets, jobs } = connect(&config).unwrap();
+        objects.head(&ObjectKey::new("k").unwrap(), HeadOptions::default()).await.unwrap_err();
+        secrets.get(&SecretName::new("s").unwrap(), &VersionSelector::Latest).await.unwrap_err();
+        jobs.get(&ExecutionId::new("job/job-x").unwrap()).await.unwrap_err();
+        // The first is sent three times, and the others have no retry left.
+        assert_eq!(server.requests().len(), 5);
+    }
+}

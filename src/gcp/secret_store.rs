@@ -15,6 +15,7 @@ use futures_util::stream::BoxStream;
 
 use super::connection::Connection;
 use super::place::Place;
+use crate::retry::Calls;
 use crate::secret_store::{
     CreateSecretOptions, DeleteSecret, ListSecrets, MAX_SECRET_BYTES, PutSecretOptions, PutSecretResult, Secret,
     SecretCapabilities, SecretMeta, SecretVersion,
@@ -48,7 +49,7 @@ use api::Api;
 /// `secretmanager.secrets.get` and `secretmanager.secrets.update`; listings `…secrets.list` and `…versions.list`.
 #[derive(Clone)]
 pub struct SecretManagerStore {
-    api: Arc<Api>,
+    api: Calls<Api>,
 }
 
 const CAPABILITIES: SecretCapabilities = SecretCapabilities {
@@ -75,13 +76,13 @@ impl SecretManagerStore {
     }
 
     pub(super) fn connected(connection: Connection, place: Arc<Place>) -> Self {
-        Self { api: Arc::new(Api::new(connection, place)) }
+        Self { api: Calls::new(Api::new(connection, place)) }
     }
 }
 
 impl fmt::Debug for SecretManagerStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretManagerStore").field("api", &self.api).finish()
+        f.debug_struct("SecretManagerStore").field("api", self.api.each()).finish()
     }
 }
 
@@ -92,7 +93,7 @@ impl SecretStore for SecretManagerStore {
     }
 
     async fn get(&self, name: &SecretName, version: &VersionSelector) -> Result<Secret> {
-        read::get(&self.api, name, version).await
+        self.api.one(|api| read::get(api, name, version)).await
     }
 
     async fn create(
@@ -102,17 +103,17 @@ impl SecretStore for SecretManagerStore {
         options: CreateSecretOptions,
     ) -> Result<SecretVersionId> {
         value.check("secret_store.create", name)?;
-        create::create(&self.api, name, &value, options).await
+        self.api.one(|api| create::create(api, name, &value, options)).await
     }
 
     async fn put(&self, name: &SecretName, value: SecretValue, options: PutSecretOptions) -> Result<PutSecretResult> {
         value.check("secret_store.put", name)?;
-        put::put(&self.api, name, &value, options).await
+        self.api.one(|api| put::put(api, name, &value, options)).await
     }
 
     async fn delete(&self, name: &SecretName, mode: DeleteSecret) -> Result<()> {
         match mode {
-            DeleteSecret::Immediate => self.api.delete(name).await,
+            DeleteSecret::Immediate => self.api.one(|api| api.delete(name)).await,
             DeleteSecret::Recoverable { .. } => {
                 let message =
                     "Secret Manager deletes at once and for ever; ask for `Immediate`, or disable the versions";
@@ -123,38 +124,38 @@ impl SecretStore for SecretManagerStore {
 
     async fn restore(&self, name: &SecretName) -> Result<()> {
         // Nothing is ever to be deleted: what is there needs no restoring.
-        list::describe(&self.api, "secret_store.restore", name).await.map(drop)
+        self.api.one(|api| list::describe(api, "secret_store.restore", name)).await.map(drop)
     }
 
     async fn describe(&self, name: &SecretName) -> Result<SecretMeta> {
-        list::describe(&self.api, "secret_store.describe", name).await
+        self.api.one(|api| list::describe(api, "secret_store.describe", name)).await
     }
 
     fn list(&self, options: ListSecrets) -> BoxStream<'static, Result<SecretMeta>> {
-        list::secrets(self.api.clone(), options)
+        list::secrets(self.api.each().clone(), options)
     }
 
     fn list_versions(&self, name: &SecretName) -> BoxStream<'static, Result<SecretVersion>> {
-        list::versions(self.api.clone(), name.clone())
+        list::versions(self.api.each().clone(), name.clone())
     }
 
     async fn enable(&self, name: &SecretName, version: &SecretVersionId) -> Result<()> {
-        state::enable(&self.api, name, version).await
+        self.api.one(|api| state::enable(api, name, version)).await
     }
 
     async fn disable(&self, name: &SecretName, version: &SecretVersionId) -> Result<()> {
-        state::disable(&self.api, name, version).await
+        self.api.one(|api| state::disable(api, name, version)).await
     }
 
     async fn destroy(&self, name: &SecretName, version: &SecretVersionId) -> Result<()> {
-        state::destroy(&self.api, name, version).await
+        self.api.one(|api| state::destroy(api, name, version)).await
     }
 
     async fn promote(&self, name: &SecretName, version: &SecretVersionId) -> Result<SecretVersionId> {
-        put::promote(&self.api, name, version).await
+        self.api.one(|api| put::promote(api, name, version)).await
     }
 
     async fn set_alias(&self, name: &SecretName, alias: &SecretAlias, version: Option<&SecretVersionId>) -> Result<()> {
-        alias::set(&self.api, name, alias, version).await
+        self.api.one(|api| alias::set(api, name, alias, version)).await
     }
 }

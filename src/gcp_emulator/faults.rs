@@ -67,7 +67,7 @@ impl Fault {
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum FaultAction {
-    /// The call is served after this long.
+    /// The call is served after this long, whether or not its caller still waits.
     Delay {
         /// Milliseconds.
         millis: u64,

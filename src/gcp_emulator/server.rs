@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use serde::Serialize;
@@ -114,11 +114,22 @@ pub(super) async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>) 
     let _ = axum::serve(Connections(listener), service).await;
 }
 
+/// What has arrived is done, whether or not anybody still waits for the answer.
 async fn answer(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
+    match tokio::spawn(work(shared, connection, request)).await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        },
+    }
+}
+
+async fn work(shared: Arc<Shared>, connection: Connection, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_LIMIT).await else {
         connection.cut();

@@ -2,13 +2,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 
 use super::Failure;
 use crate::retry::Activity;
@@ -71,23 +70,16 @@ impl Body for RequestBody {
     }
 }
 
-/// The body of an answer as it arrives.
+/// The body of an answer: its bytes as they arrive, and nothing more after an error.
 pub(crate) struct AnswerBody {
     announced: Option<u64>,
-    body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
+    body: Incoming,
     ended: bool,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 impl AnswerBody {
-    pub(super) fn new<B>(body: B) -> Self
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let announced = body.size_hint().exact();
-        Self { announced, body: Box::pin(body.map_err(Into::into)), ended: false }
+    pub(super) fn new(body: Incoming) -> Self {
+        Self { announced: body.size_hint().exact(), body, ended: false }
     }
 
     /// The length by `Content-Length`.
@@ -95,52 +87,55 @@ impl AnswerBody {
         self.announced
     }
 
-    /// The next bytes; `None` at the end, and after an error.
-    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-        while !self.ended {
-            match std::future::poll_fn(|cx| self.body.as_mut().poll_frame(cx)).await {
-                None => self.ended = true,
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Some(Err(Failure::lost("the connection broke within the answer", error)));
-                }
-                Some(Ok(frame)) => {
-                    // Otherwise trailers.
-                    if let Ok(data) = frame.into_data() {
-                        return Some(Ok(data));
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// The bytes as they come.
-    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Failure>> {
-        stream::unfold(self, |mut body| async { body.next().await.map(|chunk| (chunk, body)) }).boxed()
-    }
-
     pub(super) async fn collect(mut self, limit: usize) -> Result<Bytes, Failure> {
         let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        let mut whole = BytesMut::new();
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
-            if first.len() + rest.len() + chunk.len() > limit {
+            if first.len().max(whole.len()) + chunk.len() > limit {
                 return Err(Failure::nonsense("the answer is longer than any that makes sense"));
             }
             if first.is_empty() {
                 first = chunk;
-            } else {
-                rest.extend_from_slice(&chunk);
+                continue;
             }
+            if whole.is_empty() {
+                let announced = self.announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+                whole.reserve(announced.min(limit));
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&chunk);
         }
-        let whole = if rest.is_empty() { first } else { Bytes::from([&first[..], &rest[..]].concat()) };
+        let whole = if whole.is_empty() { first } else { whole.freeze() };
         match self.announced {
             Some(announced) if announced != whole.len() as u64 => {
                 Err(Failure::nonsense("the answer is not as long as it said"))
             }
             _ => Ok(whole),
         }
+    }
+}
+
+impl Stream for AnswerBody {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        while !self.ended {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => self.ended = true,
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(Failure::lost("the connection broke within the answer", error))));
+                }
+                Some(Ok(frame)) => {
+                    // Otherwise trailers.
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+            }
+        }
+        Poll::Ready(None)
     }
 }
 

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::OnceCell;
 
 use super::address::is_this_machine;
+use super::proxy::Connector;
 use super::{Answer, AnswerBody, Failure, RequestBody, Transport};
 
 /// How long to wait for a TCP connection: who is there answers within a round trip or two.
@@ -17,13 +18,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept: well under the four minutes after which Google and AWS close theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much a connection receives at a time, and so holds, of a body. By default it is 408 KiB, which 48 connections
+/// of one read make 20 MB, and as much again that comes after the budget is used up.
+const BUFFER_BYTES: usize = 128 << 10;
+
 /// Pooled connections to any host. Clones share them.
 #[derive(Clone)]
 pub(crate) struct HttpClient {
     allow_http: bool,
     plain: Client<HttpConnector, RequestBody>,
     /// Made with the first HTTPS address, because reading the system's certificates costs more than a request.
-    secure: Arc<OnceCell<Client<HttpsConnector<HttpConnector>, RequestBody>>>,
+    secure: Arc<OnceCell<Client<HttpsConnector<Connector>, RequestBody>>>,
 }
 
 impl HttpClient {
@@ -34,7 +39,7 @@ impl HttpClient {
         Self { allow_http, plain: client_builder().build(connector), secure: Arc::default() }
     }
 
-    async fn secure(&self) -> Result<&Client<HttpsConnector<HttpConnector>, RequestBody>, Failure> {
+    async fn secure(&self) -> Result<&Client<HttpsConnector<Connector>, RequestBody>, Failure> {
         let roots = |error: std::io::Error| {
             Failure::forbidden(format!("the system's root certificates cannot be read: {error}"))
         };
@@ -47,7 +52,8 @@ impl HttpClient {
                 let builder = built.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(roots)?;
                 let mut connector = connector();
                 connector.enforce_http(false);
-                Ok(client_builder().build(builder.https_only().enable_http1().wrap_connector(connector)))
+                Ok(client_builder()
+                    .build(builder.https_only().enable_http1().wrap_connector(Connector::new(connector))))
             })
             .await
     }
@@ -62,19 +68,18 @@ fn connector() -> HttpConnector {
 
 fn client_builder() -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new());
+    builder.pool_idle_timeout(IDLE_TIMEOUT).pool_timer(TokioTimer::new()).http1_max_buf_size(BUFFER_BYTES);
     builder
 }
 
 impl Transport for HttpClient {
-    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'static, Result<Answer, Failure>> {
-        let client = self.clone();
+    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(async move {
             let uri = request.uri();
             let sent = match uri.scheme_str() {
-                Some("https") => client.secure().await?.request(request).await,
-                Some("http") if client.allow_http || uri.host().is_some_and(is_this_machine) => {
-                    client.plain.request(request).await
+                Some("https") => self.secure().await?.request(request).await,
+                Some("http") if self.allow_http || uri.host().is_some_and(is_this_machine) => {
+                    self.plain.request(request).await
                 }
                 _ => {
                     let host = uri.host().unwrap_or_default();

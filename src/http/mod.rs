@@ -8,6 +8,7 @@ mod address;
 mod body;
 mod client;
 mod failure;
+mod proxy;
 #[cfg(test)]
 pub(crate) mod scripted;
 
@@ -23,7 +24,7 @@ pub(crate) use failure::Failure;
 
 /// Sends one request. The seam at which tests put other transports.
 pub(crate) trait Transport: Debug + Send + Sync + 'static {
-    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'static, Result<Answer, Failure>>;
+    fn send(&self, request: ::http::Request<RequestBody>) -> BoxFuture<'_, Result<Answer, Failure>>;
 }
 
 /// An answer whose head has arrived.

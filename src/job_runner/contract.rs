@@ -1,5 +1,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -46,6 +47,14 @@ pub trait JobRunner: Debug + Send + Sync + 'static {
     /// `NotFound` for an execution that never was. One that the platform has forgotten is reported with the outcome
     /// [`Unknown`](super::JobOutcome::Unknown) or [`Lost`](super::JobOutcome::Lost), never with a guess.
     async fn get(&self, id: &ExecutionId) -> Result<JobExecution>;
+
+    /// The state of an execution as it is after a pause: what [`wait`](super::JobRunnerExt::wait) looks by. A runner
+    /// may look earlier where that makes one request of many looks, but not later than the pause and the time of a
+    /// call.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution>;
 
     /// The states of many executions, in the order asked, with as few calls as the platform allows.
     ///

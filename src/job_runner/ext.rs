@@ -17,7 +17,8 @@ pub type LookCallback = Arc<dyn Fn(&JobExecution) + Send + Sync>;
 pub struct WaitOptions {
     /// The first pause between two looks.
     pub first_interval: Duration,
-    /// The longest pause; pauses grow by half each time up to this.
+    /// The longest pause; pauses grow by half each time up to this. Where many wait, some looks come earlier
+    /// ([`get_within`](JobRunner::get_within)); one is later only if the provider asked to wait for longer.
     pub max_interval: Duration,
     /// How long to wait at most. Not the job's own limit: when it passes, the job goes on.
     pub deadline: Option<Duration>,
@@ -59,8 +60,10 @@ pub trait JobRunnerExt: JobRunner {
     async fn wait(&self, id: &ExecutionId, options: WaitOptions) -> Result<JobExecution> {
         let begun = Instant::now();
         let mut interval = options.first_interval.max(Duration::from_millis(10));
+        let mut look = self.get(id).await;
         loop {
-            match self.get(id).await {
+            let mut pause = interval;
+            match look {
                 Ok(execution) => {
                     if let Some(on_look) = &options.on_look {
                         on_look(&execution);
@@ -70,9 +73,7 @@ pub trait JobRunnerExt: JobRunner {
                     }
                 }
                 Err(error) if error.is_retryable() => {
-                    if let Some(wait) = error.retry_after() {
-                        interval = interval.max(wait.min(options.max_interval));
-                    }
+                    pause = pause.max(error.retry_after().unwrap_or_default());
                 }
                 Err(error) => return Err(error),
             }
@@ -82,9 +83,9 @@ pub trait JobRunnerExt: JobRunner {
                     let message = format!("the execution has not ended within {deadline:?}; it goes on");
                     return Err(Error::new(ErrorKind::Timeout, "job_runner.wait", id, message));
                 }
-                interval = interval.min(left);
+                pause = pause.min(left);
             }
-            tokio::time::sleep(interval).await;
+            look = self.get_within(id, pause).await;
             interval = interval.mul_f64(1.5).min(options.max_interval.max(options.first_interval));
         }
     }

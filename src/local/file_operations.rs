@@ -146,12 +146,12 @@ fn copy_through_memory(from: &File, to: &File, range: std::ops::Range<u64>) -> i
     Ok(())
 }
 
-/// Replaces the file of this name, or makes it: after `Ok` the new bytes survive a power cut, after an error or a
-/// crash there are the old or the new ones, whole.
+/// Replaces the file of this name, or makes it, whole: after an error or a crash there are the old or the new bytes.
+/// Which of them a power cut leaves is open until the directory is synced.
 ///
 /// The temporary file lies in the same directory, under a name that starts with `.` and ends with `.tmp`, and is
 /// removed when something fails.
-pub(crate) fn write_atomically(
+pub(crate) fn replace_whole(
     operations: &dyn FileOperations,
     directory: BorrowedFd<'_>,
     name: &str,
@@ -165,11 +165,22 @@ pub(crate) fn write_atomically(
         .write_at(&file, bytes, 0)
         .and_then(|()| operations.sync_file(&file))
         .and_then(|()| operations.rename(temporary, Place { directory, name }));
-    if let Err(error) = written {
+    if written.is_err() {
         // The first failure is the one to tell; what is left has a temporary's name.
         let _ = operations.remove_file(temporary);
-        return Err(error);
     }
+    written
+}
+
+/// The same, and after `Ok` the new bytes survive a power cut.
+pub(crate) fn write_atomically(
+    operations: &dyn FileOperations,
+    directory: BorrowedFd<'_>,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> io::Result<()> {
+    replace_whole(operations, directory, name, bytes, mode)?;
     operations.sync_directory(directory)
 }
 

@@ -4,6 +4,8 @@
 //! that started it: any program with the same root can list, follow, wait for and cancel it.
 
 mod definitions;
+mod directory;
+mod home;
 mod launch;
 mod list;
 mod logs;
@@ -11,6 +13,8 @@ mod processes;
 mod record;
 mod settle;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +28,10 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 pub use supervisor::supervise_if_asked;
 
 use self::definitions::Definitions;
-use self::record::{Claim, Directory, Plan};
+use self::directory::Directory;
+use self::home::Home;
+use self::record::{Claim, Plan};
+use super::file_operations::System;
 use crate::config::{LocalConfig, LocalJob};
 use crate::job_runner::{Capacity, JobCapabilities, ListExecutions, LogLine, LogOptions, Submission, SubmissionId};
 use crate::{
@@ -52,18 +59,22 @@ const GRACE: Duration = Duration::from_secs(10);
 /// - Executions are remembered until their directories are removed.
 #[derive(Clone)]
 pub struct ProcessRunner {
-    jobs: PathBuf,
+    home: Arc<Home>,
     settings: BTreeMap<String, String>,
     supervisor: Option<PathBuf>,
+    start_supervisor: Arc<StartSupervisor>,
     definitions: Definitions,
     exchange: Arc<dyn ObjectStore>,
     capabilities: JobCapabilities,
 }
 
+/// Starts this program as the supervisor of an execution, whose processes are marked so.
+type StartSupervisor = dyn Fn(&Path, &Directory, &str) -> Result<()> + Send + Sync;
+
 impl fmt::Debug for ProcessRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Definitions may hold values that are nobody's business.
-        f.debug_struct("ProcessRunner").field("jobs", &self.jobs).finish_non_exhaustive()
+        f.debug_struct("ProcessRunner").field("root", &self.home.root).finish_non_exhaustive()
     }
 }
 
@@ -75,10 +86,11 @@ impl ProcessRunner {
     pub fn new(config: &LocalConfig, exchange: Arc<dyn ObjectStore>) -> Self {
         let root = absolute(&config.root);
         Self {
-            jobs: root.join("jobs"),
             settings: settings(config, &root),
             supervisor: config.supervisor.clone(),
+            start_supervisor: Arc::new(launch::start),
             definitions: Definitions::new(config, &root),
+            home: Arc::new(Home { root, operations: Arc::new(System) }),
             exchange,
             capabilities: JobCapabilities {
                 provider: "local",
@@ -93,6 +105,17 @@ impl ProcessRunner {
                 remembered: None,
             },
         }
+    }
+
+    #[cfg(test)]
+    fn with_operations(
+        mut self,
+        operations: Arc<dyn super::file_operations::FileOperations>,
+        start_supervisor: Arc<StartSupervisor>,
+    ) -> Self {
+        self.home = Arc::new(Home { root: self.home.root.clone(), operations });
+        self.start_supervisor = start_supervisor;
+        self
     }
 
     fn check(&self, job: &JobName, request: &JobRequest) -> Result<()> {
@@ -169,14 +192,14 @@ impl ProcessRunner {
             Ok(()) => self.plan(definition, request, &submission, &claim),
             Err(error) => Err(error),
         };
-        let at = directory.clone();
+        let (at, start_supervisor) = (directory.clone(), Arc::clone(&self.start_supervisor));
         off_thread("job_runner.run", move || {
             let started = prepared.and_then(|plan| {
                 if at.record()?.is_some() {
                     return Ok(());
                 }
                 at.set_plan(&plan)?;
-                launch::start(&program, &at, &claim.marker)
+                start_supervisor(&program, &at, &claim.marker)
             });
             match started {
                 Ok(()) => Ok(()),
@@ -194,7 +217,7 @@ impl ProcessRunner {
     }
 
     fn directory(&self, operation: &'static str, id: &ExecutionId) -> Result<Directory> {
-        Directory::named(&self.jobs, id)
+        Directory::named(&self.home, id)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, operation, id, "there is no such execution"))
     }
 }
@@ -244,7 +267,7 @@ impl JobRunner for ProcessRunner {
     async fn run(&self, job: &JobName, request: JobRequest) -> Result<JobExecution> {
         let submission = Submission::new(job, &request)?;
         self.check(job, &request)?;
-        let directory = Directory::of(&self.jobs, job, &submission.id);
+        let directory = Directory::of(&self.home, job, &submission.id)?;
         let at = directory.clone();
         let existing = off_thread("job_runner.run", move || {
             Ok(if at.exists()? { Some((at.claim()?, at.record()?)) } else { None })
@@ -261,7 +284,7 @@ impl JobRunner for ProcessRunner {
     }
 
     async fn find(&self, job: &JobName, key: &IdempotencyKey, attempt: u32) -> Result<Option<JobExecution>> {
-        let directory = Directory::of(&self.jobs, job, &SubmissionId::of(job, key, attempt));
+        let directory = Directory::of(&self.home, job, &SubmissionId::of(job, key, attempt))?;
         let (definitions, job) = (self.definitions.clone(), job.clone());
         off_thread("job_runner.find", move || {
             if directory.exists()? {
@@ -277,12 +300,17 @@ impl JobRunner for ProcessRunner {
         off_thread("job_runner.get", move || settle::look(&directory)).await
     }
 
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution> {
+        tokio::time::sleep(pause).await;
+        self.get(id).await
+    }
+
     async fn get_many(&self, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {
         stream::iter(ids).then(|id| self.get(id)).collect().await
     }
 
     fn list(&self, options: ListExecutions) -> BoxStream<'static, Result<JobExecution>> {
-        list::stream(self.jobs.clone(), options)
+        list::stream(Arc::clone(&self.home), options)
     }
 
     async fn cancel(&self, id: &ExecutionId) -> Result<()> {

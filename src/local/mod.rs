@@ -1,11 +1,15 @@
 //! This machine: files and processes behind the same contracts, with no account and no daemon.
 
+#[cfg(test)]
+mod crash_states;
 mod error;
 mod file_operations;
 mod job_runner;
 mod object_store;
 mod secret_store;
 mod signed_url;
+#[cfg(test)]
+mod swapping;
 
 use std::sync::Arc;
 

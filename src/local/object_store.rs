@@ -8,6 +8,7 @@ mod publish;
 mod reading;
 mod record;
 pub(super) mod signing;
+mod syncing;
 mod temporary;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use crate::object_store::{
     CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     ObjectMeta, PartRules, PutResult, Scheme, SignMethod, SignOptions, SignedRequest, SignedUrl, StaleUploads, Upload,
 };
-use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result};
+use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, TransferPolicy};
 
 /// The largest object, as in the clouds; the file system may take less.
 const MAX_OBJECT_BYTES: u64 = 5 << 40;
@@ -236,6 +237,10 @@ impl ObjectStore for FileStore {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         &CAPABILITIES
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        TransferPolicy::default()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {

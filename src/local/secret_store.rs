@@ -54,9 +54,11 @@ const CAPABILITIES: SecretCapabilities = SecretCapabilities {
 /// `InvalidInput`. A secret whose first version is staged has no current version until one is promoted or put, and a
 /// staged version is not what [`VersionSelector::LatestEnabled`] falls back to.
 ///
-/// The values are not encrypted: who can read the files of this user can read them. A directory that others can
-/// write to, or that belongs to another user, is refused with `PermissionDenied`. The file system must support
-/// `flock`, which local ones on Linux do.
+/// The values are not encrypted: who can read the files of this user can read them. A root or a directory `secrets`
+/// that others can write to, or that belongs to another user, is refused with `PermissionDenied`; a root of the system
+/// administrator's is not. What lies above the root is not looked at: who can write there can take all secrets away,
+/// but neither read them nor put any of their own in their place. The file system must support `flock`, which local ones on
+/// Linux do.
 ///
 /// [`CreateSecretOptions::encryption_key`] and [`CreateSecretOptions::locations`] are `Unsupported`.
 #[derive(Clone)]
@@ -90,8 +92,11 @@ impl FileSecretStore {
         let root = root.into();
         // A later change of the working directory must not change where the secrets are.
         let root = std::path::absolute(&root).unwrap_or(root);
-        let home = Home { root, operations: Arc::new(System) };
-        Self { home: Arc::new(home), clock: Arc::new(SystemTime::now), turn: Arc::default() }
+        Self {
+            home: Arc::new(Home::new(root, Arc::new(System))),
+            clock: Arc::new(SystemTime::now),
+            turn: Arc::default(),
+        }
     }
 
     #[cfg(test)]
@@ -102,7 +107,7 @@ impl FileSecretStore {
 
     #[cfg(test)]
     fn with_operations(mut self, operations: Arc<dyn super::file_operations::FileOperations>) -> Self {
-        self.home = Arc::new(Home { root: self.home.root.clone(), operations });
+        self.home = Arc::new(Home::new(self.home.root.clone(), operations));
         self
     }
 

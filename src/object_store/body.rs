@@ -11,11 +11,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use super::reading::Reading;
 use super::{Meter, ObjectMeta};
 use crate::files::Target;
-use crate::transfer::Task;
 use crate::{Error, ErrorKind, Result};
-
-/// How much is written to a file at a time.
-const WRITE_BYTES: u64 = 2 << 20;
 
 /// The bytes of an object as they arrive. A slow reader slows the sender down.
 pub struct ByteStream(Source);
@@ -60,6 +56,14 @@ impl ByteStream {
         }
     }
 
+    /// What may come in any order, or the stream as it is.
+    pub(crate) fn into_pieces(self) -> std::result::Result<Box<dyn Placeable>, Self> {
+        match self.0 {
+            Source::Pieces(pieces) => Ok(pieces),
+            other => Err(Self(other)),
+        }
+    }
+
     pub(crate) fn placeable(pieces: impl Placeable + 'static) -> Self {
         Self(Source::Pieces(Box::new(pieces)))
     }
@@ -78,35 +82,13 @@ impl ByteStream {
             Source::Pieces(pieces) => return pieces.into_file(file, meter).await,
             other => Self(other),
         };
-        let mut offset = 0;
-        let mut writing: Option<Task<()>> = None;
-        let mut held = Vec::new();
-        let mut bytes = 0;
-        loop {
-            let chunk = chunks.try_next().await?;
-            let last = chunk.is_none();
-            if let Some(chunk) = chunk {
-                bytes += chunk.len() as u64;
-                held.push(chunk);
-            }
-            if bytes >= WRITE_BYTES || last {
-                // The next piece comes while this one is written.
-                if let Some(writing) = writing.take() {
-                    writing.await?;
-                }
-                let (file, pieces) = (file.clone(), std::mem::take(&mut held));
-                writing = Some(Task::spawn(async move { file.write_at(offset, pieces).await }));
-                meter.add(bytes);
-                offset += bytes;
-                bytes = 0;
-            }
-            if last {
-                return match writing {
-                    Some(writing) => writing.await,
-                    None => Ok(()),
-                };
-            }
+        let mut writing = file.writing(0);
+        while let Some(chunk) = chunks.try_next().await? {
+            let bytes = chunk.len() as u64;
+            writing.push(chunk).await?;
+            meter.add(bytes);
         }
+        writing.finish().await.map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     CopyOptions, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     ObjectMeta, ObjectUri, PutOptions, PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
 };
-use crate::{ObjectKey, Result};
+use crate::{ObjectKey, Result, TransferPolicy};
 
 /// One bucket.
 ///
@@ -30,6 +30,9 @@ pub trait ObjectStore: Debug + Send + Sync + 'static {
 
     /// What this store can do. Pure.
     fn capabilities(&self) -> &ObjectCapabilities;
+
+    /// How large objects are moved: the memory that an [`ObjectWriter`](super::ObjectWriter) may take.
+    fn transfer(&self) -> TransferPolicy;
 
     /// Writes a whole object, of up to [`ObjectCapabilities::max_put_bytes`].
     ///

@@ -6,12 +6,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 
-use super::upload::Meter;
-use super::writer::DEFAULT_PART_BYTES;
 use super::{
-    ContentHeaders, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
+    ContentHeaders, GetOptions, HeadOptions, ListEntry, ListOptions, ObjectMeta, ObjectStore, ObjectSummary,
     ObjectWriter, ProgressCallback, PutOptions, PutResult,
 };
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
@@ -141,7 +139,8 @@ pub trait ObjectStoreExt: ObjectStore {
         ObjectWriter::new(Arc::clone(self), key.clone(), options)
     }
 
-    /// Writes what a stream yields, in bounded memory: 60 MiB. An error of the stream publishes nothing.
+    /// Writes what a stream yields, in bounded memory: [`ObjectWriter`] says how much, and how fast that is, and can tell of
+    /// progress. An error of the stream publishes nothing.
     ///
     /// # Errors
     /// Those of the stream and of [`ObjectStore::put`].
@@ -149,19 +148,7 @@ pub trait ObjectStoreExt: ObjectStore {
     where
         St: Stream<Item = Result<Bytes>> + Send,
     {
-        let mut writer = self.writer(key, options);
-        let mut stream = std::pin::pin!(stream);
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => writer.write(chunk).await?,
-                Err(error) => {
-                    // The reason for stopping is the stream's; what could not be cleaned up is found by a later sweep.
-                    let _ = writer.abort().await;
-                    return Err(error);
-                }
-            }
-        }
-        writer.finish().await
+        self.writer(key, options).write_stream(stream).await
     }
 
     /// Writes what a reader yields, in bounded memory, and tells of progress. `total` feeds the callback, and is what
@@ -181,17 +168,11 @@ pub trait ObjectStoreExt: ObjectStore {
         R: AsyncRead + Send + Unpin,
     {
         let mut reader = reader;
-        let mut writer = self.writer(key, expecting(total, options));
-        let mut meter = Meter::new(progress, total);
-        let chunk = usize::try_from(total.unwrap_or(DEFAULT_PART_BYTES).clamp(1, 1 << 20)).unwrap_or(1 << 20);
+        let mut writer = told(self.writer(key, expecting(total, options)), progress, total);
         loop {
-            let mut buffer = bytes::BytesMut::with_capacity(chunk);
-            match reader.read_buf(&mut buffer).await {
+            match writer.read_from(&mut reader).await? {
                 Ok(0) => return writer.finish().await,
-                Ok(count) => {
-                    writer.write(buffer.freeze()).await?;
-                    meter.add(count as u64);
-                }
+                Ok(_) => {}
                 Err(error) => {
                     let _ = writer.abort().await;
                     let message = "the bytes to write could not be read";
@@ -214,17 +195,11 @@ pub trait ObjectStoreExt: ObjectStore {
         options: PutOptions,
         progress: Option<ProgressCallback>,
     ) -> Result<PutResult> {
-        // Pieces of the size of a part become parts as they are.
-        let (mut file, size) = crate::files::open(path, DEFAULT_PART_BYTES).await?;
-        let mut writer = self.writer(key, expecting(Some(size), options));
-        let mut meter = Meter::new(progress, Some(size));
+        let (mut file, size) = crate::files::open(path).await?;
+        let mut writer = told(self.writer(key, expecting(Some(size), options)), progress, Some(size));
         loop {
             match file.next().await {
-                Ok(Some(piece)) => {
-                    let bytes = piece.len() as u64;
-                    writer.write(piece).await?;
-                    meter.add(bytes);
-                }
+                Ok(Some(piece)) => writer.write(piece).await?,
                 Ok(None) => return writer.finish().await,
                 Err(error) => {
                     let _ = writer.abort().await;
@@ -234,32 +209,49 @@ pub trait ObjectStoreExt: ObjectStore {
         }
     }
 
-    /// Downloads an object to a file, which appears whole or not at all.
+    /// Downloads an object to a file, which appears whole or not at all, and stays: once this has returned the file
+    /// survives a power cut under its name.
+    ///
+    /// The bytes go to a temporary file in the same directory, which has all its room from the beginning where the
+    /// file system can do that.
+    ///
+    /// Of an object of more than 8 MiB the temporary file is called like the target, followed by
+    /// `.anycloud-partial`, and stays if the download is dropped, killed, or fails in a way that may pass: the next
+    /// download to the same path then fetches only what is missing, if the object is still of the same version; if
+    /// not, it begins anew. What was kept is read and checked before it is used, and the checksum of the whole covers
+    /// it. Delete that file if you do not mean to go on. It goes by itself with the next download to this path that
+    /// succeeds, or that fails because the object is gone, was replaced, did not match its checksum, or found no room.
+    ///
+    /// Of two downloads to one path at the same time the second uses a file of its own and leaves nothing behind; the
+    /// last to end has the name.
     ///
     /// # Errors
     /// `NotFound` also for a directory that is not there (the subject is the path then), `InvalidInput` for a path that
-    /// is one, `PermissionDenied`, `ResourceExhausted` or `Internal` for a file that cannot be written; and those of
-    /// [`ObjectStore::get`].
+    /// is one, `PermissionDenied`, `ResourceExhausted` or `Internal` for a file that cannot be written; `Conflict` if
+    /// the object was replaced meanwhile; and those of [`ObjectStore::get`] and, where there is something to take up,
+    /// of [`ObjectStore::head`].
     async fn download_file(
         &self,
         key: &ObjectKey,
         path: &Path,
         progress: Option<ProgressCallback>,
     ) -> Result<ObjectMeta> {
-        let GetResult { meta, range, body } = self.get(key, GetOptions::default()).await?;
-        let mut meter = Meter::new(progress, Some(range.end - range.start));
-        let file = crate::files::NewFile::create(path).await?;
-        body.into_file(file.contents(), &mut meter).await?;
-        if meter.bytes() != range.end - range.start {
-            let message = format!("{} bytes came where {} were announced", meter.bytes(), range.end - range.start);
-            return Err(Error::new(ErrorKind::Corrupt, "object_store.download_file", self.uri(key), message));
-        }
-        file.publish().await?;
-        Ok(meta)
+        super::download::to_file(self, key, path, progress).await
     }
 }
 
 impl<S: ObjectStore + ?Sized> ObjectStoreExt for S {}
+
+fn told<S: ObjectStore + ?Sized>(
+    writer: ObjectWriter<S>,
+    progress: Option<ProgressCallback>,
+    total: Option<u64>,
+) -> ObjectWriter<S> {
+    match progress {
+        Some(callback) => writer.with_progress(callback, total),
+        None => writer,
+    }
+}
 
 fn expecting(bytes: Option<u64>, options: PutOptions) -> PutOptions {
     PutOptions { expected_bytes: options.expected_bytes.or(bytes), ..options }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use crc_fast::{CrcAlgorithm, Digest, checksum_combine};
 
 use super::Version;
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
@@ -181,19 +182,22 @@ impl Crc32c {
     /// The checksum of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(crc32c::crc32c(bytes))
+        Self(0).append(bytes)
     }
 
     /// The checksum of what this one covers followed by `bytes`.
     #[must_use]
     pub fn append(self, bytes: &[u8]) -> Self {
-        Self(crc32c::crc32c_append(self.0, bytes))
+        // The state of the sum, which is its complement.
+        let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(!self.0));
+        digest.update(bytes);
+        Self(digest.finalize() as u32)
     }
 
     /// The checksum of what this one covers followed by `len` bytes whose checksum is `next`.
     #[must_use]
     pub fn combine(self, next: Self, len: u64) -> Self {
-        Self(crc32c::crc32c_combine(self.0, next.0, usize::try_from(len).unwrap_or(usize::MAX)))
+        Self(checksum_combine(CrcAlgorithm::Crc32Iscsi, u64::from(self.0), u64::from(next.0), len) as u32)
     }
 
     /// Base64 of the four bytes, most significant first: how S3 and Cloud Storage write it.
@@ -293,6 +297,18 @@ mod tests {
     fn reserved_and_unportable_metadata_keys_are_refused() {
         for key in ["anycloud-write-id", "Upper", "under_score", "", "ä"] {
             assert_eq!(Metadata::new().insert(key, "v").unwrap_err().kind(), ErrorKind::InvalidInput, "{key}");
+        }
+    }
+
+    #[test]
+    fn crc32c_is_what_another_library_says_however_the_bytes_are_cut() {
+        let bytes: Vec<u8> = (0..5000_u32).map(|number| ((number * number) >> 3) as u8).collect();
+        for len in (0..300).chain([511, 512, 513, 1023, 1024, 4095, 4096, 5000]) {
+            let (whole, cut) = (&bytes[..len], len / 3);
+            let expected = Crc32c(crc32c::crc32c(whole));
+            assert_eq!(Crc32c::of(whole), expected, "{len}");
+            assert_eq!(Crc32c::of(&whole[..cut]).append(&whole[cut..]), expected, "{len}");
+            assert_eq!(Crc32c::of(&whole[..cut]).combine(Crc32c::of(&whole[cut..]), (len - cut) as u64), expected);
         }
     }
 

@@ -222,7 +222,8 @@ impl SignMethod {
 pub struct SignOptions {
     /// What the bearer may do.
     pub method: SignMethod,
-    /// For how long, cut short where the credentials end earlier.
+    /// For how long, cut short where the credentials or the key that signs end earlier: without a key file a URL of
+    /// Cloud Storage holds for at most twelve hours. [`SignedRequest::expires_at`] says until when it does.
     pub expires_in: Duration,
     /// PUT: the content type that the bearer must send.
     pub content_type: Option<String>,

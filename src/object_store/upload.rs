@@ -3,10 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use super::{Crc32c, PutResult};
+use super::{Crc32c, Payload, PutResult};
 use crate::Result;
 
 /// How an upload wants its parts.
@@ -45,12 +44,17 @@ pub trait Upload: fmt::Debug + Send + 'static {
     fn rules(&self) -> PartRules;
 
     /// Takes the next part; the object is the parts in the order of these calls. The future sends it, retries
-    /// included, and may be run on any task. All must have succeeded before [`finish`](Self::finish).
+    /// included, and may be run on any task; it gives the part's checksum, which is computed nowhere else. All must have
+    /// succeeded before [`finish`](Self::finish).
     ///
     /// # Errors
     /// Of the future: `InvalidInput` for a part that breaks the rules, `TooLarge` for one part too many, and those of
     /// [`ObjectStore::put`](crate::ObjectStore::put). After an error the upload can only be aborted.
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>>;
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>>;
+
+    /// How many requests of this upload have failed so far for a reason that passes, whether or not their repetition
+    /// has succeeded since: refused as one too many, for want of service, or lost on the way.
+    fn setbacks(&self) -> u64;
 
     /// Publishes the parts as one object, if the precondition holds; all or nothing.
     ///
@@ -79,7 +83,7 @@ pub struct Progress {
     pub rate: f64,
 }
 
-/// Is told of progress, from time to time and once at the end. Must return quickly.
+/// Is told of progress, from time to time and once at the end, when the object or the file is there. Must return quickly.
 pub type ProgressCallback = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Counts bytes and tells the callback.
@@ -99,6 +103,7 @@ impl Meter {
         self.bytes
     }
 
+    /// So many bytes more; none say once more what there was.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
         if let Some(callback) = &self.callback {
@@ -108,9 +113,14 @@ impl Meter {
     }
 }
 
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("bytes", &self.bytes).field("total", &self.total).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::writer::DEFAULT_PART_BYTES;
     use super::*;
 
     #[test]
@@ -118,7 +128,7 @@ mod tests {
         let gib = 1 << 30;
         let s3 =
             PartRules { min_bytes: 5 << 20, multiple_of: 1, max_bytes: 5 * gib, max_parts: 10_000, parallel: true };
-        let total: u64 = (0..s3.max_parts).map(|number| s3.part_bytes(DEFAULT_PART_BYTES, number)).sum();
+        let total: u64 = (0..s3.max_parts).map(|number| s3.part_bytes(5 << 20, number)).sum();
         assert!(total > 4_900 * gib, "{} GiB", total / gib);
         let gcs = PartRules { min_bytes: 1, multiple_of: 256 << 10, ..s3 };
         assert_eq!(gcs.part_bytes(300_000, 0), 262_144);

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -82,6 +83,10 @@ impl JobRunner for Observed<Exchanging> {
 
     async fn get(&self, id: &ExecutionId) -> Result<JobExecution> {
         traced(self.span("job_runner.get", id.as_str()), self.inner.runner.get(id)).await
+    }
+
+    async fn get_within(&self, id: &ExecutionId, pause: Duration) -> Result<JobExecution> {
+        traced(self.span("job_runner.get_within", id.as_str()), self.inner.runner.get_within(id, pause)).await
     }
 
     async fn get_many(&self, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {

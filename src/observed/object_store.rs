@@ -3,30 +3,33 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tracing::{Span, field, info_span};
 
 use super::{Observed, Traced, note, traced, traced_stream};
+use crate::files::Target;
 use crate::object_store::{
     ByteStream, ContentHeaders, CopyOptions, Crc32c, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry,
-    ListOptions, ObjectCapabilities, ObjectMeta, PartRules, PutResult, SignMethod, SignOptions, SignedRequest,
-    StaleUploads, Upload,
+    ListOptions, Meter, ObjectCapabilities, ObjectMeta, PartRules, Payload, Placeable, PutResult, SignMethod,
+    SignOptions, SignedRequest, StaleUploads, Upload,
 };
 use crate::transfer::{Downloads, TransferPolicy};
 use crate::{Error, ErrorKind, ObjectKey, ObjectStore, ObjectUri, PutOptions, Result, WriteId};
 
-/// A store, and the engine that reads its large objects.
+/// A store, and how its large objects are moved.
 #[derive(Debug)]
 pub(crate) struct Transferring {
     store: Arc<dyn ObjectStore>,
     downloads: Downloads,
+    policy: TransferPolicy,
 }
 
 impl Transferring {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, policy: TransferPolicy) -> Self {
-        let downloads = Downloads::new(Arc::clone(&store), policy);
-        Self { store, downloads }
+        let downloads = Downloads::new(Arc::clone(&store), policy.clone());
+        Self { store, downloads, policy }
     }
 }
 
@@ -112,6 +115,24 @@ impl Observed<Transferring> {
     }
 }
 
+/// In the span however the bytes are taken.
+impl Placeable for Traced<Box<dyn Placeable>> {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<Bytes>> {
+        let Self { span, stream } = *self;
+        Traced { span, stream: stream.into_stream() }.boxed()
+    }
+
+    fn into_memory(self: Box<Self>) -> BoxFuture<'static, Result<Bytes>> {
+        let Self { span, stream } = *self;
+        Box::pin(traced(span, stream.into_memory()))
+    }
+
+    fn into_file<'a>(self: Box<Self>, file: Target, meter: &'a mut Meter) -> BoxFuture<'a, Result<()>> {
+        let Self { span, stream } = *self;
+        Box::pin(traced(span, stream.into_file(file, meter)))
+    }
+}
+
 /// An upload whose calls have spans.
 #[derive(Debug)]
 struct ObservedUpload {
@@ -132,9 +153,13 @@ impl Upload for ObservedUpload {
         self.inner.rules()
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
         let span = self.span("object_store.put_part");
         Box::pin(traced(span, self.inner.put_part(part)))
+    }
+
+    fn setbacks(&self) -> u64 {
+        self.inner.setbacks()
     }
 
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
@@ -154,6 +179,10 @@ impl ObjectStore for Observed<Transferring> {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         self.inner.store.capabilities()
+    }
+
+    fn transfer(&self) -> TransferPolicy {
+        self.inner.policy.clone()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mut options: PutOptions) -> Result<PutResult> {
@@ -187,7 +216,11 @@ impl ObjectStore for Observed<Transferring> {
             self.inner.downloads.get(key, options).await
         };
         let result = traced(span.clone(), call).await?;
-        Ok(GetResult { body: ByteStream::new(Traced { span, stream: result.body }), ..result })
+        let body = match result.body.into_pieces() {
+            Ok(pieces) => ByteStream::placeable(Traced { span, stream: pieces }),
+            Err(stream) => ByteStream::new(Traced { span, stream }),
+        };
+        Ok(GetResult { body, ..result })
     }
 
     async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {

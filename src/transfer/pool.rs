@@ -1,6 +1,10 @@
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::{read, retry_on_intr};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The buffers of one transfer, used again once the reader is done with what they held: a large object then costs the
 /// pages of the budget and not those of its whole length, and no more memory than was planned.
@@ -28,9 +32,23 @@ impl Pooled {
         self.contents.extend_from_slice(bytes);
     }
 
-    /// Appends what there is to read.
-    pub(crate) fn read_from(&mut self, mut source: impl std::io::Read) -> std::io::Result<usize> {
-        source.read_to_end(&mut self.contents)
+    /// Fills the room that there is from a file, as far as that goes.
+    pub(crate) fn fill_from(&mut self, file: impl AsFd) -> std::io::Result<()> {
+        while self.contents.len() < self.contents.capacity() {
+            if retry_on_intr(|| read(&file, spare_capacity(&mut self.contents)))? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what the reader gives at once, up to so many bytes.
+    pub(crate) async fn receive<R: AsyncRead + Unpin>(
+        &mut self,
+        reader: &mut R,
+        most: usize,
+    ) -> std::io::Result<usize> {
+        reader.take(most as u64).read_buf(&mut self.contents).await
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -6,10 +6,12 @@
 
 #![allow(clippy::disallowed_methods)] // what is tested is the environment
 
+mod connecting;
 mod credentials;
 #[allow(dead_code, reason = "the tests of the emulator use the rest")]
 #[path = "../gcp_emulator/http.rs"]
 mod http;
+mod jobs;
 mod keys;
 mod rules;
 mod server;

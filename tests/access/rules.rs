@@ -10,7 +10,7 @@ use super::{World, child, key_file};
 
 const SECRET: &str = "the-value-of-the-secret";
 
-fn cloud() -> Cloud {
+pub(super) fn cloud() -> Cloud {
     Cloud::connect(Config::from_env().expect("the settings are complete")).expect("no network is needed")
 }
 
@@ -45,7 +45,7 @@ async fn whatever_comes_of_it() {
 const USED: &str = "rules::an_emulator_is_used";
 const ANYHOW: &str = "rules::whatever_comes_of_it";
 
-pub(crate) fn gcp(url: &str) -> Vec<(&'static str, String)> {
+pub(super) fn gcp(url: &str) -> Vec<(&'static str, String)> {
     let mut environment: Vec<_> = [
         "STORAGE_EMULATOR_HOST",
         "SECRET_MANAGER_EMULATOR_HOST",
@@ -66,7 +66,7 @@ pub(crate) fn gcp(url: &str) -> Vec<(&'static str, String)> {
     environment
 }
 
-fn aws(url: &str) -> Vec<(&'static str, String)> {
+pub(super) fn aws(url: &str) -> Vec<(&'static str, String)> {
     [
         ("CLOUD_PROVIDER", "aws"),
         ("ANYCLOUD_BUCKET", "b"),
@@ -78,7 +78,7 @@ fn aws(url: &str) -> Vec<(&'static str, String)> {
     .into()
 }
 
-fn aws_keys() -> [(&'static str, String); 3] {
+pub(super) fn aws_keys() -> [(&'static str, String); 3] {
     [
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "made-up".to_owned()),

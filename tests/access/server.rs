@@ -21,7 +21,13 @@ pub(crate) struct Server {
 impl Server {
     /// Answers with the status and the headers, each ended by a line break.
     pub(crate) fn plain(status: u16, headers: &str) -> Self {
-        Self::start(status, headers, serve)
+        let answer = always(status, headers);
+        Self::answering(move |_| answer.clone())
+    }
+
+    /// Answers each request as this says.
+    pub(crate) fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::start(move |stream, requests| serve(stream, requests, &answer))
     }
 
     /// The same behind a certificate that nobody has signed but itself.
@@ -36,27 +42,23 @@ impl Server {
             .with_single_cert(vec![certificate], key)
             .expect("a certificate and its key");
         let config = Arc::new(config);
-        Self::start(404, "", move |mut stream, requests, answer| {
+        let answer = always(404, "");
+        Self::start(move |mut stream, requests| {
             let mut connection = ServerConnection::new(config.clone()).expect("a connection");
-            serve(Stream::new(&mut connection, &mut stream), requests, answer);
+            serve(Stream::new(&mut connection, &mut stream), requests, &|_| answer.clone());
         })
     }
 
-    fn start(
-        status: u16,
-        headers: &str,
-        serve: impl Fn(TcpStream, &Mutex<Vec<String>>, &str) + Send + Sync + 'static,
-    ) -> Self {
+    fn start(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("an address").to_string();
-        let answer = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n");
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = requests.clone();
         let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (kept, answer, serve) = (kept.clone(), answer.clone(), serve.clone());
-                std::thread::spawn(move || serve(stream, &kept, &answer));
+                let (kept, serve) = (kept.clone(), serve.clone());
+                std::thread::spawn(move || serve(stream, &kept));
             }
         });
         Self { host, requests }
@@ -68,7 +70,11 @@ impl Server {
     }
 }
 
-fn serve(mut stream: impl Read + Write, requests: &Mutex<Vec<String>>, answer: &str) {
+fn always(status: u16, headers: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n")
+}
+
+fn serve(mut stream: impl Read + Write, requests: &Mutex<Vec<String>>, answer: &dyn Fn(&str) -> String) {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while !is_whole(&text) {
@@ -77,7 +83,9 @@ fn serve(mut stream: impl Read + Write, requests: &Mutex<Vec<String>>, answer: &
             Ok(count) => text.extend_from_slice(&buffer[..count]),
         }
     }
-    requests.lock().expect("no panic").push(String::from_utf8_lossy(&text).into_owned());
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let answer = answer(&text);
+    requests.lock().expect("no panic").push(text);
     let _ = stream.write_all(answer.as_bytes());
     let _ = stream.flush();
     // The client closes first, or has had its time.

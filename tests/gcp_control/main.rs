@@ -7,6 +7,7 @@
 
 mod claim;
 mod job;
+mod permissions;
 mod secret;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Scripted faults.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anycloud::gcp_emulator::{Fault, FaultAction};
@@ -65,6 +67,29 @@ fn a_delayed_call_is_served_late() {
     let start = Instant::now();
     assert_eq!(server.get("/storage/v1/b/data/o").status, 200);
     assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn a_delayed_call_is_served_though_its_caller_has_gone() {
+    let server = Server::start();
+    server.emulator.add_fault(Fault::next(CREATE, FaultAction::Delay { millis: 400 }));
+    let (url, body) = (server.emulator.url(), body());
+    let host = url.trim_start_matches("http://");
+    let head = format!(
+        "POST {SECRETS}?secretId=a HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    stream.write_all(&[head.as_bytes(), &body].concat()).expect("it is sent");
+    // It has arrived, and is waited for no longer.
+    std::thread::sleep(Duration::from_millis(150));
+    drop(stream);
+    let begun = Instant::now();
+    while server.get(&format!("{SECRETS}/a")).status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the call was given up with its caller");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Large files of this crate's own client: composed of temporary objects that nobody ever sees.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anycloud::gcp_emulator::{Fault, FaultAction};
 use anycloud::object_store::{Crc32c, ListEntry, ListOptions, ObjectWriter, PartRules, Upload};
 use anycloud::{Cloud, Config, ErrorKind, ObjectKey, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, stream};
 use serde_json::json;
 
 use crate::Server;
@@ -90,9 +91,10 @@ async fn a_large_object_is_composed_and_its_parts_are_gone() {
     assert_eq!(meta.metadata.get("rows"), Some("many"));
     assert!(store.get_bytes(&key("large")).await.expect("bytes") == bytes);
     assert_eq!(names(&server, "data"), ["large"]);
-    // 41 parts are two groups and then one object. Composing deletes them, so that nothing is left to delete.
-    assert_eq!(calls(&server, "storage.objects.insert"), PARTS + 1);
-    assert_eq!((calls(&server, "storage.objects.compose"), calls(&server, "storage.objects.delete")), (3, 0));
+    // The last part may be longer by the little that is over. So many are composed on the way that the rest fits in one
+    // call. Composing deletes them, so that nothing is left to delete.
+    assert!((PARTS..=PARTS + 1).contains(&calls(&server, "storage.objects.insert")));
+    assert_eq!((calls(&server, "storage.objects.compose"), calls(&server, "storage.objects.delete")), (2, 0));
     assert_eq!(calls(&server, "storage.buckets.get") + calls(&server, "storage.buckets.testIamPermissions"), 2);
 }
 
@@ -122,7 +124,7 @@ async fn parts_that_are_not_what_was_announced_are_never_composed() {
     let store = store(&server, "data", None);
     let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
     assert!(upload.rules().parallel);
-    upload.put_part(Bytes::from_static(b"half")).await.expect("sent");
+    upload.put_part("half".into()).await.expect("sent");
     assert_eq!(upload.finish(Crc32c(7)).await.expect_err("refused").kind(), ErrorKind::Corrupt);
     assert_eq!((names(&server, "data"), calls(&server, "storage.objects.compose")), (Vec::new(), 0));
 }
@@ -171,12 +173,73 @@ async fn what_is_dropped_or_aborted_midway_leaves_nothing() {
     remain(&server, &[]).await;
 }
 
+/// All at the same time, because what is dropped is looked for again after two seconds.
+#[tokio::test]
+async fn a_stream_or_file_that_is_dropped_at_any_await_point_is_there_whole_or_not_at_all() {
+    let server = Server::start();
+    let store = store(&server, "data", Some("true"));
+    let file = std::env::temp_dir().join(format!("anycloud-dropped-{}", std::process::id()));
+    // More than one part by default.
+    std::fs::write(&file, content().repeat(3)).expect("written");
+    let (mut dropped, mut published) = (0, 0);
+    for way in ["stream", "file"] {
+        let mut ended = false;
+        let dense = if way == "file" { 6 } else { 30 };
+        for polls in (0..dense).chain((dense..500).step_by(7)) {
+            let name = key(&format!("{way}-{polls:03}"));
+            let call = async {
+                if way == "file" {
+                    return store.upload_file(&file, &name, large(PutMode::Create), None).await;
+                }
+                let bytes = content();
+                let pieces = (0..bytes.len()).step_by(100_000);
+                let pieces = pieces.map(|start| Ok(bytes.slice(start..bytes.len().min(start + 100_000))));
+                let writer = store.writer(&name, large(PutMode::Create)).with_parts(PART, 8);
+                writer.write_stream(stream::iter(pieces)).await
+            };
+            if let Some(put) = poll_times(polls, call).await {
+                put.expect("published");
+                ended = true;
+                break;
+            }
+            dropped += 1;
+            // What has arrived is done by the emulator too, which must not fall behind by the two seconds.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(ended, "{way}");
+    }
+    assert!(dropped > 20, "{dropped}");
+    // What is thrown away is looked for again after two seconds. What was being published may be there.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for name in names(&server, "data") {
+        let whole = if name.starts_with("file-") { content().repeat(3).into() } else { content() };
+        assert!(store.get_bytes(&key(&name)).await.expect("an object") == whole, "{name}");
+        published += 1;
+    }
+    assert!((2..dropped).contains(&published), "{published} of {dropped}");
+    std::fs::remove_file(file).expect("removed");
+}
+
+/// Polls so many times, then drops. `None` if it had not ended by then.
+async fn poll_times<F: Future>(times: usize, call: F) -> Option<F::Output> {
+    let mut call = Box::pin(call);
+    for _ in 0..times {
+        // Whatever is under way gets on meanwhile.
+        let polled = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+        match polled {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
+    None
+}
+
 #[tokio::test]
 async fn listings_never_show_a_part() {
     let server = Server::start();
     let store = store(&server, "data", None);
     let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
-    upload.put_part(Bytes::from_static(b"a part")).await.expect("sent");
+    upload.put_part("a part".into()).await.expect("sent");
     let list = async |options: ListOptions| {
         let entries: Vec<ListEntry> = store.list(options).try_collect().await.expect("a listing");
         entries.iter().map(|entry| entry.name().to_owned()).collect::<Vec<_>>()
@@ -208,8 +271,8 @@ async fn parts_of_a_killed_process_are_found_once_they_are_old() {
     let store = store(&server, "data", None);
     store.put_bytes(&key("stays"), "x").await.expect("put");
     let mut upload = store.start_upload(&key("large"), large(PutMode::Overwrite)).await.expect("begun");
-    upload.put_part(Bytes::from_static(b"a")).await.expect("sent");
-    upload.put_part(Bytes::from_static(b"b")).await.expect("sent");
+    upload.put_part("a".into()).await.expect("sent");
+    upload.put_part("b".into()).await.expect("sent");
     std::mem::forget(upload);
     assert_eq!(store.abort_stale_uploads(Duration::from_secs(3600)).await.expect("swept").aborted, 0);
     assert_eq!(names(&server, "data").len(), 3);

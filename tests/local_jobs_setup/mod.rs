@@ -208,6 +208,9 @@ fn host_process() {
     // Not to be removed at the end.
     let place = std::mem::ManuallyDrop::new(Place::at(root.into(), 0));
     let runner = place.runner_for(&variable("LJ_SCRIPT").unwrap());
+    // As libraries leave them that do not know better: what is started would inherit it.
+    let open = fs::File::create(place.root.join("inheritable")).unwrap();
+    rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let execution = runtime.block_on(runner.run(&place.job, with_key(&name))).unwrap();
     fs::write(variable("LJ_ANSWER").unwrap(), execution.id.as_str()).unwrap();
@@ -248,6 +251,10 @@ impl ObjectStore for Memory {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         unimplemented!()
+    }
+
+    fn transfer(&self) -> anycloud::TransferPolicy {
+        Default::default()
     }
     async fn start_upload(&self, _: &ObjectKey, _: PutOptions) -> Result<Box<dyn Upload>> {
         unimplemented!()

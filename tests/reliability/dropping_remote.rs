@@ -68,7 +68,8 @@ async fn drop_everywhere(provider: Provider, one: &Usual) -> Result<(usize, Vec<
 pub(crate) async fn run(provider: Provider) -> Result<(), Failed> {
     let mut tally = Tally::default();
     let usual = usual(provider, None, "a value ", &mut tally).await;
-    let changes: Vec<_> = usual.iter().filter(|one| one.operation.truth.is_some()).collect();
+    let changes: Vec<_> =
+        usual.iter().filter(|one| one.operation.truth.is_some() && !one.operation.is_large()).collect();
     let mut drops = 0;
     for one in &changes {
         let (dropped, problems) = drop_everywhere(provider, one).await?;

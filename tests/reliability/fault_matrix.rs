@@ -7,15 +7,30 @@ use std::time::{Duration, Instant};
 use anycloud::Provider;
 use anycloud::retry::RetryPolicy;
 use futures_util::StreamExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::gcp;
 use crate::judge::{Class, Seen, Tally};
 use crate::operation::{Clients, Family, Operation, Scene, Truth, operations};
 use crate::stage::{Fault, Stage, faults, names};
 
-/// Cells that share a server, and so many of them at once.
-const A_BATCH: usize = 48;
-const AT_ONCE: usize = 12;
+/// How many cells share a server, how many of them are played at once, and on how many servers.
+struct Crowd {
+    batch: usize,
+    at_once: usize,
+    servers: usize,
+}
+
+/// A stall holds up its own server only.
+const SMALL: Crowd = Crowd { batch: 48, at_once: 8, servers: 3 };
+/// Each has its bytes several times in memory, on their way and in the server.
+const LARGE: Crowd = Crowd { batch: 6, at_once: 3, servers: 1 };
+
+/// Waits until few enough cells are played, over all trials: with more of them the time-outs would be the machine's.
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    static TURNS: Semaphore = Semaphore::const_new(16);
+    TURNS.acquire().await.expect("it is never closed")
+}
 
 /// What an operation does when nothing goes wrong.
 pub(crate) struct Usual {
@@ -48,6 +63,8 @@ struct Cell {
     classes: Vec<Class>,
     /// How often the request of a final refusal may be sent.
     most_sends: Option<usize>,
+    /// How many of the faults must happen.
+    least_injected: usize,
     /// What plays it again.
     seed: Option<u64>,
 }
@@ -65,6 +82,7 @@ impl Cell {
     }
 
     async fn play(&self, stage: &Stage, scene: &Scene, policy: &RetryPolicy) -> Result<Seen, anycloud::Error> {
+        let _turn = turn().await;
         let operation = self.usual.operation;
         (operation.prepare)(scene).await?;
         let before = stage.sent(&scene.name);
@@ -77,6 +95,8 @@ impl Cell {
         let request = &self.faults[0].request;
         let count = |sent: &BTreeMap<String, usize>| sent.get(request).copied().unwrap_or_default();
         let sends = count(&stage.sent(&scene.name)) - count(&before);
+        stage.settle(&scene.name, self.least_injected).await;
+        let injected = stage.injected(&scene.name);
         stage.release(&scene.name).await;
         let truth = match operation.truth {
             Some(truth) => Some(truth(scene).await?),
@@ -92,6 +112,8 @@ impl Cell {
             deadline: policy.call_timeout + Duration::from_secs(1),
             sends,
             most_sends: self.most_sends,
+            injected,
+            least_injected: self.least_injected,
         })
     }
 
@@ -151,35 +173,42 @@ pub(crate) async fn usual(
     all
 }
 
+/// What an operation meets that moves many bytes.
+const OF_LARGE: [&str; 9] =
+    ["reset", "cut mid", "503", "stall", "lose answer", "cut answer", "cut early", "flip answer", "flip request"];
+
 fn single_faults(provider: Provider, usual: &[Arc<Usual>]) -> Vec<Cell> {
     let faults = faults(provider, &gcp::policy());
     let passing = faults.iter().find(|fault| fault.name == "503").expect("there is one");
     let mut cells = Vec::new();
     for usual in usual {
+        let wanted = |fault: &&Fault| !usual.operation.is_large() || OF_LARGE.contains(&fault.name);
         for (request, count) in &usual.requests {
-            for fault in faults.iter().filter(|fault| usual.can_meet(fault, request)) {
-                for attempt in [1, 2] {
-                    let planned =
-                        |skip, fault: &Fault| Planned { request: request.clone(), skip, fault: fault.clone() };
-                    let mut plan = vec![planned(attempt - 1, fault)];
-                    if attempt == 2 {
-                        plan.insert(0, planned(0, passing));
-                    }
-                    let is_final = matches!(fault.class, Class::Permanent(_));
-                    // What became of a claim is open after a failure and a refusal, and so the run is `Unavailable`.
-                    let open = usual.operation.name == "run" && request.ends_with("storage.objects.insert");
-                    let classes = match attempt == 2 && open {
-                        true => vec![Class::Before, fault.class],
-                        false => vec![fault.class],
-                    };
-                    cells.push(Cell {
-                        usual: usual.clone(),
-                        faults: plan,
-                        classes,
-                        most_sends: is_final.then_some(count + attempt - 1),
-                        seed: None,
-                    });
+            let planned = |skip, fault: &Fault| Planned { request: request.clone(), skip, fault: fault.clone() };
+            let cell = |fault: &Fault, plan: Vec<Planned>, classes, sends: usize| Cell {
+                usual: usual.clone(),
+                least_injected: plan.len(),
+                faults: plan,
+                classes,
+                most_sends: matches!(fault.class, Class::Permanent(_)).then_some(sends),
+                seed: None,
+            };
+            for fault in faults.iter().filter(|fault| usual.can_meet(fault, request)).filter(wanted) {
+                if usual.operation.is_large() {
+                    // On the first of several requests at once, and on the second.
+                    let places = 0..(*count).min(2);
+                    cells.extend(places.map(|skip| Cell {
+                        // How many requests there are depends on how fast the first ones are.
+                        least_injected: usize::from(skip == 0),
+                        ..cell(fault, vec![planned(skip, fault)], vec![fault.class], *count)
+                    }));
+                    continue;
                 }
+                cells.push(cell(fault, vec![planned(0, fault)], vec![fault.class], *count));
+                // What became of a claim is open after a failure and a refusal, and so the run is `Unavailable`.
+                let open = usual.operation.name == "run" && request.ends_with("storage.objects.insert");
+                let classes = if open { vec![Class::Before, fault.class] } else { vec![fault.class] };
+                cells.push(cell(fault, vec![planned(0, passing), planned(1, fault)], classes, count + 1));
             }
         }
     }
@@ -203,7 +232,7 @@ fn plan(seed: u64, faults: &[Fault], usual: &[Arc<Usual>]) -> Cell {
         }
     }
     let classes = plan.iter().map(|planned| planned.fault.class).collect();
-    Cell { usual, faults: plan, classes, most_sends: None, seed: Some(seed) }
+    Cell { usual, faults: plan, classes, most_sends: None, least_injected: 0, seed: Some(seed) }
 }
 
 /// How the clients repeat that meet several faults.
@@ -219,26 +248,34 @@ async fn play(
     inspect: &(dyn Fn(&anycloud::Error) + Sync),
     tally: &mut Tally,
 ) {
-    let names = names(A_BATCH);
-    for batch in cells.chunks(A_BATCH) {
-        let stage = Stage::start(provider, &names[..batch.len()], policy).await;
-        let played = futures_util::stream::iter(batch.iter().zip(&names)).map(|(cell, name)| {
-            let stage = &stage;
-            async move { (cell, cell.play(stage, &stage.scene(name, canary), policy).await) }
+    let is_large = |cell: &&Cell| cell.usual.operation.is_large();
+    for (crowd, cells) in [
+        (SMALL, cells.iter().filter(|cell| !is_large(cell)).collect::<Vec<_>>()),
+        (LARGE, cells.iter().filter(is_large).collect()),
+    ] {
+        let names = names(crowd.batch);
+        let batches = futures_util::stream::iter(cells.chunks(crowd.batch)).map(|batch| {
+            let names = &names[..batch.len()];
+            async move {
+                let stage = &Stage::start(provider, names, policy).await;
+                let played = futures_util::stream::iter(batch.iter().zip(names)).map(|(cell, name)| async move {
+                    (*cell, cell.play(stage, &stage.scene(name, canary), policy).await)
+                });
+                played.buffer_unordered(crowd.at_once).collect::<Vec<_>>().await
+            }
         });
-        let played: Vec<_> = played.buffer_unordered(AT_ONCE).collect().await;
-        tally.faults += stage.injected();
-        for (cell, seen) in played {
-            match seen {
-                Ok(seen) => {
-                    if let Err(error) = &seen.verdict {
-                        inspect(error);
+        let mut batches = batches.buffer_unordered(crowd.servers);
+        while let Some(played) = batches.next().await {
+            for (cell, seen) in played {
+                match seen {
+                    Ok(seen) => {
+                        seen.verdict.as_ref().err().into_iter().for_each(inspect);
+                        tally.add(&cell.name(provider), &seen);
                     }
-                    tally.add(&cell.name(provider), &seen);
-                }
-                Err(error) => {
-                    let name = cell.name(provider);
-                    tally.problems.push(format!("{name}: the clean client failed: {error}"));
+                    Err(error) => {
+                        let name = cell.name(provider);
+                        tally.problems.push(format!("{name}: the clean client failed: {error}"));
+                    }
                 }
             }
         }
@@ -253,9 +290,30 @@ pub(crate) async fn run(
     canary: &str,
     inspect: &(dyn Fn(&anycloud::Error) + Sync),
 ) -> Tally {
+    run_those(provider, family, canary, inspect, |_| true).await
+}
+
+/// The part of the matrix in which a request meets its fault at once, not after another failure.
+pub(crate) async fn run_first_attempts(
+    provider: Provider,
+    family: Family,
+    canary: &str,
+    inspect: &(dyn Fn(&anycloud::Error) + Sync),
+) -> Tally {
+    run_those(provider, Some(family), canary, inspect, |cell| cell.faults.len() == 1).await
+}
+
+async fn run_those(
+    provider: Provider,
+    family: Option<Family>,
+    canary: &str,
+    inspect: &(dyn Fn(&anycloud::Error) + Sync),
+    wanted: fn(&Cell) -> bool,
+) -> Tally {
     let mut tally = Tally::default();
     let usual = usual(provider, family, canary, &mut tally).await;
     let mut cells = single_faults(provider, &usual);
+    cells.retain(wanted);
     if let Ok(part) = std::env::var("ANYCLOUD_TEST_CELL") {
         cells.retain(|cell| cell.name(provider).contains(&part));
     }
@@ -266,7 +324,8 @@ pub(crate) async fn run(
 /// Plays plans of two and three faults.
 pub(crate) async fn run_plans(provider: Provider, seeds: &[u64]) -> Tally {
     let mut tally = Tally::default();
-    let usual = usual(provider, None, "a value ", &mut tally).await;
+    let mut usual = usual(provider, None, "a value ", &mut tally).await;
+    usual.retain(|one| !one.operation.is_large());
     let faults = faults(provider, &patient());
     let cells: Vec<_> = seeds.iter().map(|seed| plan(*seed, &faults, &usual)).collect();
     play(provider, &cells, &patient(), "a value ", &|_| {}, &mut tally).await;

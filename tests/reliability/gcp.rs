@@ -25,6 +25,16 @@ pub(crate) fn policy() -> RetryPolicy {
     }
 }
 
+/// How the clients repeat that prepare a cell and see what became of it: with patience, for their server may be busy.
+pub(crate) fn judges_policy() -> RetryPolicy {
+    RetryPolicy {
+        attempt_timeout: Duration::from_secs(10),
+        call_timeout: Duration::from_secs(60),
+        budget: u32::MAX,
+        ..policy()
+    }
+}
+
 /// An emulator with so many scenes.
 pub(crate) fn emulator(scenes: &[String]) -> Emulator {
     let job = |scene: &String, name: &str| {
@@ -79,12 +89,14 @@ pub(crate) fn clients(config: &Config) -> Clients {
 pub(crate) fn scene(url: &str, name: &str, canary: &str, policy: &RetryPolicy) -> Scene {
     let config = config(url, name);
     let faulted = Config { retry: policy.clone(), ..config.clone() };
+    let clean = Config { retry: judges_policy(), ..config };
     Scene {
         name: name.to_owned(),
         faulted: clients(&faulted),
-        clean: clients(&config),
+        clean: clients(&clean),
         quick: JobName::new("quick").expect("a name"),
         long: JobName::new("long").expect("a name"),
+        begun: None,
         canary: canary.to_owned(),
         noted: Mutex::new(BTreeMap::new()),
     }

@@ -23,7 +23,8 @@ fn policy() -> RetryPolicy {
 
 pub(crate) async fn run(provider: Provider) -> Result<(), Failed> {
     let mut tally = Tally::default();
-    let usual = usual(provider, None, "a value ", &mut tally).await;
+    let mut usual = usual(provider, None, "a value ", &mut tally).await;
+    usual.retain(|one| !one.operation.is_large());
     let names = names(2 * usual.len());
     let stage = Stage::start(provider, &names, &policy()).await;
     let scenes: Vec<_> = names.iter().map(|name| stage.scene(name, "a value ")).collect();

@@ -10,7 +10,9 @@ use anycloud::{Error, ErrorKind, GetOptions, ObjectKey, ObjectStore, PutMode, Pu
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
+use crate::journal::{Journal, ZEROS};
 use crate::linearizability::{Call, End, Entry, is_linearizable};
+use crate::proxy::{Proxy, SocketFault};
 
 pub(crate) const CLIENTS: usize = 4;
 const CALLS: usize = 40;
@@ -18,9 +20,14 @@ const KEYS: usize = 3;
 const STABLE: usize = 6;
 
 /// What went on in one history.
+#[derive(Default)]
 pub(crate) struct History {
     pub(crate) entries: Vec<Entry>,
     pub(crate) problems: Vec<String>,
+    /// Changes whose end is unknown.
+    pub(crate) unknown: usize,
+    /// Effects of one call beyond its first.
+    pub(crate) repetitions: usize,
 }
 
 impl History {
@@ -35,22 +42,40 @@ impl History {
         })
     }
 
-    pub(crate) fn unknown(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.end == End::Unknown && !entry.echo).count()
-    }
-
     pub(crate) fn describe(&self) -> String {
-        let key = self.wrong_key();
-        let own = self.entries.iter().filter(|entry| Some(entry.key) == key);
-        format!("problems {:?}; no order explains key {key:?}: {:#?}", self.problems, own.collect::<Vec<_>>())
+        let Some(key) = self.wrong_key() else { return format!("problems {:?}", self.problems) };
+        let mut own: Vec<_> = self.entries.iter().filter(|entry| entry.key == key).collect();
+        own.sort_by_key(|entry| entry.began);
+        let line = |entry: &&Entry| format!("\n{}–{}: {:?} {:?}", entry.began, entry.ended, entry.call, entry.end);
+        let lines: String = own.iter().map(line).collect();
+        format!("problems {:?}; no order explains key {key}:{lines}", self.problems)
     }
 }
 
-/// Before a call, a test may let something happen to it.
-pub(crate) type Mischief = Arc<dyn Fn(&mut fastrand::Rng) + Send + Sync>;
+/// How a client reaches the server.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// Makes its faults, and counts what the server really does for it.
+    pub(crate) proxy: Option<Arc<Proxy>>,
+}
+
+/// What happens to the next request of this label, if anything does; any label is an empty one.
+pub(crate) type Mischief = fn(&mut fastrand::Rng) -> Option<(&'static str, SocketFault)>;
+
+/// A call that may have changed something, before it is known how often it did.
+struct Change {
+    key: usize,
+    call: Call,
+    /// `None` is a failure that says that nothing was changed.
+    end: Option<End>,
+    began: u64,
+    ended: u64,
+}
 
 struct Client {
     store: Arc<dyn ObjectStore>,
+    proxy: Option<(Arc<Proxy>, Journal)>,
     prefix: String,
     random: fastrand::Rng,
     clock: Arc<AtomicU64>,
@@ -59,11 +84,14 @@ struct Client {
     mischief: Option<Mischief>,
     known: HashMap<usize, (u64, Version)>,
     entries: Vec<Entry>,
+    changes: Vec<Change>,
     problems: Vec<String>,
+    unknown: usize,
+    repetitions: usize,
 }
 
 fn body(value: u64) -> Bytes {
-    Bytes::from(format!("{value:0>200}"))
+    Bytes::from(format!("{:0>ZEROS$}{value:0>50}", ""))
 }
 
 impl Client {
@@ -86,26 +114,50 @@ impl Client {
 
     fn note(&mut self, key: usize, call: Call, began: u64, ended: Option<Result<(), Error>>) {
         let end = match ended {
-            Some(Ok(())) => End::Done,
-            None => End::Unknown,
+            Some(Ok(())) => Some(End::Done),
+            None => Some(End::Unknown),
             Some(Err(error)) => match error.kind() {
-                ErrorKind::AlreadyExists | ErrorKind::PreconditionFailed => End::Refused,
-                ErrorKind::Indeterminate => End::Unknown,
+                ErrorKind::AlreadyExists | ErrorKind::PreconditionFailed => Some(End::Refused),
+                ErrorKind::Indeterminate => Some(End::Unknown),
                 // The call says that it changed nothing.
-                _ if error.is_retryable() => return,
+                _ if error.is_retryable() => None,
                 _ => return self.problems.push(format!("{call:?} failed: {error}")),
             },
         };
         let ended = self.now();
-        self.entries.push(Entry { key, call, end, began, ended, echo: false });
-        if self.mischief.is_some()
-            && end != End::Refused
-            && matches!(call, Call::Create(_) | Call::Write(_) | Call::Delete)
-        {
-            // Documented: what names no version is repeated after a lost answer, and so may be done twice; a creation
-            // if the object was deleted in between.
-            let ended = if end == End::Done { ended } else { u64::MAX };
-            self.entries.push(Entry { key, call, end: End::Unknown, began, ended, echo: true });
+        self.unknown += usize::from(end == Some(End::Unknown));
+        match (call, end) {
+            (Call::Read(_), Some(end)) => self.entries.push(Entry { key, call, end, began, ended }),
+            _ => self.changes.push(Change { key, call, end, began, ended }),
+        }
+    }
+
+    /// Now that nothing is on its way any more, what each change did, and how often.
+    ///
+    /// Documented: what names no version is repeated after a lost answer, and so may be done several times; a creation
+    /// if the object was deleted in between.
+    fn settle(&mut self) {
+        for Change { key, call, end, began, ended } in std::mem::take(&mut self.changes) {
+            let effects = match &self.proxy {
+                Some((_, journal)) => journal.effects(call, key, began, ended),
+                // Nothing is sent twice.
+                None => usize::from(matches!(end, Some(End::Done | End::Unknown))),
+            };
+            let (end, repetitions, until) = match end {
+                Some(End::Done) if effects > 0 || call == Call::Delete => (End::Done, effects.saturating_sub(1), ended),
+                Some(End::Refused) if effects == 0 => (End::Refused, 0, ended),
+                Some(End::Unknown) if effects > 0 => (End::Unknown, effects - 1, u64::MAX),
+                Some(End::Unknown) | None if effects == 0 => continue,
+                _ => {
+                    let problem = format!("{call:?} of key {key} ends {end:?}, and the server did it {effects} times");
+                    self.problems.push(problem);
+                    continue;
+                }
+            };
+            self.entries.push(Entry { key, call, end, began, ended: until });
+            let again = Entry { key, call, end: End::Unknown, began, ended: until };
+            self.entries.extend(std::iter::repeat_n(again, repetitions));
+            self.repetitions += repetitions;
         }
     }
 
@@ -162,10 +214,12 @@ impl Client {
         }
     }
 
-    async fn live(mut self) -> (Vec<Entry>, Vec<String>) {
+    async fn live(mut self) -> Self {
         for _ in 0..CALLS {
-            if let Some(mischief) = self.mischief.clone() {
-                mischief(&mut self.random);
+            if let (Some(mischief), Some((proxy, _))) = (self.mischief, &self.proxy)
+                && let Some((label, fault)) = mischief(&mut self.random)
+            {
+                proxy.plan("", label, 0, fault);
             }
             self.number += 1;
             let (key, value) = (self.random.usize(..KEYS), self.number);
@@ -184,43 +238,58 @@ impl Client {
                 _ => self.list().await,
             }
         }
-        (self.entries, self.problems)
+        self
     }
 }
 
-/// Plays one history. The clients' stores may be one.
-pub(crate) async fn play(
-    stores: &[Arc<dyn ObjectStore>],
-    seed: u64,
-    drops: bool,
-    mischief: Option<Mischief>,
-) -> Result<History, Error> {
+/// Plays one history. The clients' ways may be one, if it has no proxy.
+pub(crate) async fn play(ways: &[Way], seed: u64, drops: bool, mischief: Option<Mischief>) -> Result<History, Error> {
     let prefix = format!("history-{seed}");
     for number in 0..STABLE {
         let key = ObjectKey::new(format!("{prefix}/stable-{number}"))?;
-        stores[0].put(&key, Bytes::from_static(b"stable"), PutOptions::default()).await?;
+        ways[0].store.put(&key, Bytes::from_static(b"stable"), PutOptions::default()).await?;
     }
     let clock = Arc::new(AtomicU64::new(0));
     let clients = (0..CLIENTS).map(|number| {
+        let way = ways[number % ways.len()].clone();
+        let proxy = way.proxy.map(|proxy| {
+            let journal = Journal::new(&prefix, clock.clone());
+            proxy.watch(journal.watch());
+            (proxy, journal)
+        });
         let client = Client {
-            store: stores[number % stores.len()].clone(),
+            store: way.store,
+            proxy,
             prefix: prefix.clone(),
             random: fastrand::Rng::with_seed(seed * 31 + number as u64),
             clock: clock.clone(),
             number: (number as u64 + 1) * 1000,
             drops,
-            mischief: mischief.clone(),
+            mischief,
             known: HashMap::new(),
             entries: Vec::new(),
+            changes: Vec::new(),
             problems: Vec::new(),
+            unknown: 0,
+            repetitions: 0,
         };
         tokio::spawn(client.live())
     });
-    let mut history = History { entries: Vec::new(), problems: Vec::new() };
+    let mut ended = Vec::new();
     for client in futures_util::future::join_all(clients).await {
-        let (entries, problems) = client.expect("a client does not panic");
-        history.entries.extend(entries);
-        history.problems.extend(problems);
+        ended.push(client.expect("a client does not panic"));
+    }
+    // What a call that was given up sent may be done only now; nobody sees what is done still later.
+    for proxy in ways.iter().filter_map(|way| way.proxy.as_ref()) {
+        proxy.idle().await;
+    }
+    let mut history = History::default();
+    for mut client in ended {
+        client.settle();
+        history.entries.extend(client.entries);
+        history.problems.extend(client.problems);
+        history.unknown += client.unknown;
+        history.repetitions += client.repetitions;
     }
     Ok(history)
 }

@@ -14,6 +14,15 @@ pub(crate) enum Call {
     Delete,
 }
 
+impl Call {
+    fn written(self) -> Option<u64> {
+        match self {
+            Self::Write(value) | Self::Create(value) | Self::Swap { to: value, .. } => Some(value),
+            Self::Read(_) | Self::Delete => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Done,
@@ -22,20 +31,20 @@ pub(crate) enum End {
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A call; and for each effect that a repeated call had beyond its first, the same again of unknown end.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: usize,
     pub(crate) call: Call,
     pub(crate) end: End,
     pub(crate) began: u64,
+    /// What is unknown has no effect after this.
     pub(crate) ended: u64,
-    /// The effects that other attempts of the same call may have had before it ended; one, where that is not known.
-    pub(crate) echo: bool,
 }
 
 impl Entry {
     /// The state after the call, if it can end as it did in this one.
-    fn after(&self, state: Option<u64>, echoed: &HashSet<u64>) -> Option<Option<u64>> {
+    fn after(&self, state: Option<u64>, repeated: &HashSet<u64>) -> Option<Option<u64>> {
         let (holds, next) = match self.call {
             Call::Read(seen) => return (seen == state).then_some(state),
             Call::Write(value) => (true, Some(value)),
@@ -45,12 +54,12 @@ impl Entry {
         };
         match self.end {
             End::Done => holds.then_some(next),
-            // A value that an echo wrote again has another version: which of them the call named is not known.
+            // What was written again may have another version: which of them the call named is not known.
             End::Refused => {
-                let vague = matches!(self.call, Call::Swap { from, .. } if echoed.contains(&from));
+                let vague = matches!(self.call, Call::Swap { from, .. } if repeated.contains(&from));
                 (!holds || vague).then_some(state)
             }
-            End::Unknown => Some(if holds { next } else { state }),
+            End::Unknown => holds.then_some(next),
         }
     }
 }
@@ -60,10 +69,9 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
     assert!(entries.len() <= 128, "a history of one key has at most 128 calls");
     let known = entries.iter().enumerate().filter(|(_, entry)| entry.end != End::Unknown);
     let known: u128 = known.fold(0, |all, (place, _)| all | 1 << place);
-    let echoes = entries.iter().filter(|entry| entry.echo);
-    let echoed = echoes
-        .filter_map(|entry| if let Call::Write(value) | Call::Create(value) = entry.call { Some(value) } else { None })
-        .collect();
+    let mut once = HashSet::new();
+    let written = entries.iter().filter_map(|entry| entry.call.written());
+    let repeated: HashSet<u64> = written.filter(|value| !once.insert(*value)).collect();
     let mut seen = HashSet::new();
     let mut open = vec![(0_u128, None)];
     while let Some((placed, state)) = open.pop() {
@@ -80,13 +88,13 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
             (0..entries.len()).filter(|place| !waiting(place)).map(|place| entries[place].began).max().unwrap_or(0);
         let possible = |place: &usize| {
             let entry = &entries[*place];
-            entry.began <= horizon && (!entry.echo || entry.ended >= now)
+            // Of equals the first comes first.
+            let equal = *place > 0 && entries[place - 1] == *entry && waiting(&(place - 1));
+            entry.began <= horizon && entry.ended >= now && !equal
         };
         for place in (0..entries.len()).filter(waiting).filter(possible) {
-            if let Some(next) = entries[place].after(state, &echoed) {
-                // While a call goes on, each of its attempts may have an effect.
-                let again = entries[place].echo && entries[place].ended != u64::MAX;
-                open.push((if again { placed } else { placed | 1 << place }, next));
+            if let Some(next) = entries[place].after(state, &repeated) {
+                open.push((placed | 1 << place, next));
             }
         }
     }
@@ -95,9 +103,15 @@ pub(crate) fn is_linearizable(entries: &[Entry]) -> bool {
 
 /// What the judge says of histories that are known to be right or wrong.
 pub(crate) fn self_test() -> Result<(), libtest_mimic::Failed> {
-    let entry = |call, end, began, ended| Entry { key: 0, call, end, began, ended, echo: false };
+    let entry = |call, end, began, ended| Entry { key: 0, call, end, began, ended };
     let done = |call, began, ended| entry(call, End::Done, began, ended);
-    let cases: [(&str, bool, Vec<Entry>); 8] = [
+    let came_back = |until: u64, again: Option<Entry>| {
+        let seen = [(1, 1, 2), (2, 5, 6), (1, 7, 8)];
+        let reads = seen.map(|(value, began, ended)| done(Call::Read(Some(value)), began, ended));
+        let writes = [done(Call::Write(1), 0, until), done(Call::Write(2), 3, 4)];
+        reads.into_iter().chain(writes).chain(again).collect()
+    };
+    let cases: [(&str, bool, Vec<Entry>); 11] = [
         ("a read of what was written", true, vec![done(Call::Write(1), 0, 1), done(Call::Read(Some(1)), 2, 3)]),
         ("a stale read", false, vec![done(Call::Write(1), 0, 1), done(Call::Read(None), 2, 3)]),
         ("two winners of a create", false, vec![done(Call::Create(1), 0, 1), done(Call::Create(2), 0, 1)]),
@@ -110,7 +124,7 @@ pub(crate) fn self_test() -> Result<(), libtest_mimic::Failed> {
             "an unknown write that came late",
             true,
             vec![
-                entry(Call::Write(1), End::Unknown, 0, 1),
+                entry(Call::Write(1), End::Unknown, 0, u64::MAX),
                 done(Call::Read(None), 2, 3),
                 done(Call::Read(Some(1)), 4, 5),
             ],
@@ -119,10 +133,17 @@ pub(crate) fn self_test() -> Result<(), libtest_mimic::Failed> {
             "an unknown write that comes and goes",
             false,
             vec![
-                entry(Call::Write(1), End::Unknown, 0, 1),
+                entry(Call::Write(1), End::Unknown, 0, u64::MAX),
                 done(Call::Read(Some(1)), 2, 3),
                 done(Call::Read(None), 4, 5),
             ],
+        ),
+        ("a write that was done once and comes back", false, came_back(9, None)),
+        ("a write that was done twice", true, came_back(9, Some(entry(Call::Write(1), End::Unknown, 0, 9)))),
+        (
+            "a write that comes back after its call",
+            false,
+            came_back(2, Some(entry(Call::Write(1), End::Unknown, 0, 2))),
         ),
         (
             "a lost update",

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use anycloud::object_store::Version;
 use anycloud::{JobName, JobRunner, ObjectKey, ObjectStore, Result, SecretName, SecretStore, SecretValue};
+
 pub(crate) type Step<T> = for<'a> fn(&'a Scene) -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// One client of each family that the provider has.
@@ -21,6 +22,9 @@ pub(crate) struct Clients {
     pub(crate) jobs: Option<Arc<dyn JobRunner>>,
 }
 
+/// How many tasks the server has ever begun for a job.
+pub(crate) type Begun = Arc<dyn Fn(&JobName) -> Pin<Box<dyn Future<Output = Result<usize>> + Send>> + Send + Sync>;
+
 /// Where one cell happens: names of its own, a client that meets faults, and one that does not.
 pub(crate) struct Scene {
     pub(crate) name: String,
@@ -29,6 +33,8 @@ pub(crate) struct Scene {
     /// A job that ends at once, and one that runs on.
     pub(crate) quick: JobName,
     pub(crate) long: JobName,
+    /// Counts past the clients, where a listing would show several runs of one submission as one execution.
+    pub(crate) begun: Option<Begun>,
     pub(crate) canary: String,
     pub(crate) noted: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -59,6 +65,18 @@ pub(crate) struct Operation {
     pub(crate) act: Step<String>,
     /// `None` for a read.
     pub(crate) truth: Option<Step<Truth>>,
+}
+
+impl Operation {
+    /// Whether it meets what other scenes have in the same bucket.
+    pub(crate) fn is_of_the_bucket(&self) -> bool {
+        self.name == "abort_stale"
+    }
+
+    /// Whether it moves so many bytes that fewer of its cells are played, in lane A's matrix only.
+    pub(crate) fn is_large(&self) -> bool {
+        self.name.ends_with("_large")
+    }
 }
 
 impl Scene {

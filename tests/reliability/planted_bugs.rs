@@ -7,7 +7,7 @@ use anycloud::object_store::{
     CopyOptions, DeleteOptions, GetOptions, GetResult, HeadOptions, ListEntry, ListOptions, ObjectCapabilities,
     ObjectMeta, ObjectUri, PutResult, SignOptions, SignedRequest, StaleUploads, Upload,
 };
-use anycloud::{Error, ErrorKind, ObjectKey, ObjectStore, PutMode, PutOptions, Result};
+use anycloud::{Error, ErrorKind, ObjectKey, ObjectStore, PutMode, PutOptions, Result, TransferPolicy};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -23,12 +23,20 @@ pub(crate) enum Bug {
     DelayedDuplicate,
     /// A conflict among writers is reported as an object that exists.
     ConflictAsExists,
+    /// Each attempt has an id of its own, so that what the first one wrote is not recognised.
+    IdPerAttempt,
     /// A page of a listing gets lost.
     DroppedPage,
 }
 
-pub(crate) const BUGS: [Bug; 5] =
-    [Bug::BlindCreateRetry, Bug::NonAtomicSwap, Bug::DelayedDuplicate, Bug::ConflictAsExists, Bug::DroppedPage];
+pub(crate) const BUGS: [Bug; 6] = [
+    Bug::BlindCreateRetry,
+    Bug::NonAtomicSwap,
+    Bug::DelayedDuplicate,
+    Bug::ConflictAsExists,
+    Bug::IdPerAttempt,
+    Bug::DroppedPage,
+];
 
 #[derive(Debug)]
 pub(crate) struct Planted {
@@ -57,9 +65,13 @@ impl ObjectStore for Planted {
         self.inner.capabilities()
     }
 
+    fn transfer(&self) -> TransferPolicy {
+        self.inner.transfer()
+    }
+
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
         match (self.bug, &options.mode) {
-            (Bug::BlindCreateRetry, PutMode::Create) if self.strikes() => {
+            (Bug::BlindCreateRetry, PutMode::Create) | (Bug::IdPerAttempt, PutMode::Replace(_)) if self.strikes() => {
                 let _lost = self.inner.put(key, body.clone(), options.clone()).await;
                 self.inner.put(key, body, options).await
             }

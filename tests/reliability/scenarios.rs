@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anycloud::gcp_emulator::{Fault, FaultAction};
+use anycloud::gcp_emulator::{Emulator, Fault, FaultAction};
+use futures_util::StreamExt as _;
 use libtest_mimic::Failed;
 use serde::Deserialize;
 
-use crate::gcp;
 use crate::operation::{Operation, Truth, operations};
+use crate::{fault_matrix, gcp, stage};
 
+/// Scenarios at once: most of one is waiting.
+const AT_ONCE: usize = 16;
+/// Google's and ours.
+const LEAST: usize = 69;
 const OURS: &str = include_str!("retry_scenarios.json");
 const GOOGLES: &str = include_str!("google_retry_tests.json");
 
@@ -41,7 +46,7 @@ struct GoogleTest {
     expect_success: bool,
 }
 
-fn operation(family: &str, name: &str) -> Operation {
+pub(crate) fn operation(family: &str, name: &str) -> Operation {
     *operations()
         .find(|operation| format!("{:?}", operation.family) == family && operation.name == name)
         .unwrap_or_else(|| panic!("no operation {family} {name}"))
@@ -112,43 +117,61 @@ fn scenarios() -> Vec<Scenario> {
     all
 }
 
+async fn play(scenario: &Scenario, name: &str, emulator: &Emulator) -> Result<Vec<String>, anycloud::Error> {
+    let _turn = fault_matrix::turn().await;
+    let scene = gcp::scene(emulator.url(), name, "a value ", &gcp::policy());
+    let operation = operation(&scenario.family, &scenario.operation);
+    (operation.prepare)(&scene).await?;
+    let of_scene = || emulator.requests().into_iter().filter(|served| served.path.contains(name));
+    let before = of_scene().count();
+    for fault in &scenario.faults {
+        emulator.add_fault(Fault { path: Some(name.to_owned()), ..fault.clone() });
+    }
+    let verdict = (operation.act)(&scene).await;
+    emulator.clear_faults_of(name);
+    let mut problems = Vec::new();
+    let end = verdict.as_ref().map_or_else(|error| error.kind().anchor(), |_| "done");
+    // A refusal after an attempt whose answer was lost says nothing of that attempt.
+    let honest = end == "indeterminate" && scenario.end != "done";
+    if end != scenario.end && !honest {
+        problems.push(format!("ends {end} ({:?})", verdict.err()));
+    }
+    let served: Vec<_> = of_scene().skip(before).collect();
+    let injected = served.iter().filter(|one| one.fault.is_some()).count();
+    if injected < scenario.faults.len() {
+        problems.push(format!("{injected} of {} faults happened", scenario.faults.len()));
+    }
+    for (method, most) in &scenario.sends {
+        let sends = served.iter().filter(|one| one.method == *method).count();
+        if sends > *most {
+            problems.push(format!("{method} is sent {sends} times"));
+        }
+    }
+    if let Some(truth) = operation.truth {
+        let truth = truth(&scene).await?;
+        let is_false = end != "indeterminate" && (end == "done") != (truth == Truth::Applied);
+        if matches!(truth, Truth::Broken(_)) || is_false {
+            problems.push(format!("ends {end}, and the server holds {truth:?}"));
+        }
+    }
+    Ok(problems)
+}
+
 pub(crate) async fn run() -> Result<(), Failed> {
     let scenarios = scenarios();
-    let names: Vec<String> = (0..scenarios.len()).map(|number| format!("vector-{number}-end")).collect();
+    let names = stage::names(scenarios.len());
     let emulator = gcp::emulator(&names);
-    let (mut cells, mut problems) = (0, Vec::new());
-    for (scenario, name) in scenarios.iter().zip(&names) {
-        let scene = gcp::scene(emulator.url(), name, "a value ", &gcp::policy());
-        let operation = operation(&scenario.family, &scenario.operation);
-        (operation.prepare)(&scene).await?;
-        let before = emulator.requests().len();
-        for fault in &scenario.faults {
-            emulator.add_fault(Fault { path: Some(name.clone()), ..fault.clone() });
-        }
-        let verdict = (operation.act)(&scene).await;
-        emulator.clear_faults();
-        let end = verdict.as_ref().map_or_else(|error| error.kind().anchor(), |_| "done");
-        // A refusal after an attempt whose answer was lost says nothing of that attempt.
-        let honest = end == "indeterminate" && scenario.end != "done";
-        if end != scenario.end && !honest {
-            problems.push(format!("{}: ends {end} ({:?})", scenario.name, verdict.err()));
-        }
-        let served = emulator.requests();
-        for (method, most) in &scenario.sends {
-            let sends = served[before..].iter().filter(|one| one.method == *method && one.path.contains(name)).count();
-            if sends > *most {
-                problems.push(format!("{}: {method} is sent {sends} times", scenario.name));
-            }
-        }
-        if let Some(truth) = operation.truth {
-            let truth = truth(&scene).await?;
-            if matches!(truth, Truth::Broken(_))
-                || (end != "indeterminate" && (end == "done") != (truth == Truth::Applied))
-            {
-                problems.push(format!("{}: ends {end}, and the server holds {truth:?}", scenario.name));
-            }
-        }
-        cells += 1;
+    let played = futures_util::stream::iter(scenarios.iter().zip(&names)).map(|(scenario, name)| {
+        let emulator = &emulator;
+        async move { (scenario, play(scenario, name, emulator).await) }
+    });
+    let played: Vec<_> = played.buffer_unordered(AT_ONCE).collect().await;
+    let (cells, mut problems) = (played.len(), Vec::new());
+    for (scenario, found) in played {
+        problems.extend(found?.into_iter().map(|problem| format!("{}: {problem}", scenario.name)));
+    }
+    if cells < LEAST {
+        problems.push(format!("only {cells} of {LEAST} cells were played"));
     }
     println!(
         "D, scenarios: {cells} cells, {} of them Google's",

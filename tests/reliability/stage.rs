@@ -9,7 +9,7 @@ use anycloud::{ErrorKind, Provider};
 
 use crate::judge::Class;
 use crate::operation::Scene;
-use crate::proxy::SocketFault;
+use crate::proxy::{SocketFault, stall_of};
 use crate::{aws, gcp};
 
 /// What happens to a request, in the words of the server that does it.
@@ -85,6 +85,16 @@ impl Stage {
         }
     }
 
+    /// Waits until so many requests of the scene have met their faults: what stalls arrives when nobody waits for it.
+    pub(crate) async fn settle(&self, scene: &str, faults: usize) {
+        for _ in 0..200 {
+            if self.injected(scene) >= faults {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Lets arrive what was held back, and what happens from now on happen undisturbed.
     pub(crate) async fn release(&self, scene: &str) {
         match self {
@@ -93,11 +103,14 @@ impl Stage {
         }
     }
 
-    /// So many requests have met a fault.
-    pub(crate) fn injected(&self) -> usize {
+    /// So many requests of the scene have met a fault.
+    pub(crate) fn injected(&self, scene: &str) -> usize {
         match self {
-            Self::Gcp(emulator, _) => emulator.requests().iter().filter(|served| served.fault.is_some()).count(),
-            Self::Aws(server) => server.faulted.injected(),
+            Self::Gcp(emulator, _) => {
+                let served = emulator.requests().into_iter().filter(|served| served.path.contains(scene));
+                served.filter(|served| served.fault.is_some()).count()
+            }
+            Self::Aws(server) => server.faulted.injected(scene),
         }
     }
 
@@ -109,6 +122,21 @@ impl Stage {
                 ..gcp_emulator::Fault::next("*", FaultAction::Reset)
             }),
             Self::Aws(server) => server.faulted.break_off(),
+        }
+    }
+
+    /// From now on every answer in the scene, or on AWS in any, is late by so much.
+    pub(crate) fn slow_down(&self, scene: &str, by: Duration) {
+        match self {
+            Self::Gcp(emulator, _) => emulator.add_fault(gcp_emulator::Fault {
+                times: u32::MAX,
+                path: Some(scene.to_owned()),
+                ..gcp_emulator::Fault::next(
+                    "*",
+                    FaultAction::Delay { millis: u64::try_from(by.as_millis()).expect("it fits") },
+                )
+            }),
+            Self::Aws(server) => server.faulted.slow_down(by),
         }
     }
 
@@ -129,8 +157,7 @@ pub(crate) fn faults(provider: Provider, policy: &RetryPolicy) -> Vec<Fault> {
 
 fn emulated(policy: &RetryPolicy) -> Vec<Fault> {
     let status = |code| FaultAction::Status { code, retry_after_seconds: None };
-    let stall = policy.attempt_timeout + Duration::from_millis(300);
-    let millis = u64::try_from(stall.as_millis()).expect("it fits");
+    let millis = u64::try_from(stall_of(policy).as_millis()).expect("it fits");
     let all = [
         ("reset", FaultAction::Reset, Class::Before),
         ("500", status(500), Class::Before),
@@ -158,11 +185,19 @@ fn any(_: &str) -> bool {
 
 /// The answer to a HEAD has no body, and so no code of an error.
 fn with_body(request: &str) -> bool {
-    !request.starts_with("HEAD")
+    !request.starts_with("Head")
+}
+
+fn of_ecs(request: &str) -> bool {
+    request.starts_with("AmazonEC2ContainerService")
 }
 
 fn of_s3(request: &str) -> bool {
-    !request.starts_with("secretsmanager") && with_body(request)
+    !request.starts_with("secretsmanager") && !of_ecs(request) && with_body(request)
+}
+
+fn in_json(request: &str) -> bool {
+    of_secrets(request) || of_ecs(request)
 }
 
 fn of_secrets(request: &str) -> bool {
@@ -174,30 +209,41 @@ fn of_secrets_but_labels(request: &str) -> bool {
     of_secrets(request) && !request.ends_with("UpdateSecretVersionStage")
 }
 
+/// S3 begins to answer these before it has done them:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+fn begins_early(request: &str) -> bool {
+    matches!(request, "CopyObject" | "CompleteMultipartUpload")
+}
+
 fn writes(request: &str) -> bool {
-    request.contains("PutObject") || request.contains("UploadPart")
+    matches!(request, "PutObject" | "UploadPart")
 }
 
 fn reads(request: &str) -> bool {
-    request.contains("GetObject")
+    request == "GetObject"
 }
 
-/// Codes by <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html> and
-/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html>.
+/// A name, what happens, what that amounts to, and whether it can happen to a request of this label.
+type Row = (&'static str, SocketFault, Class, fn(&str) -> bool);
+
+/// Codes by <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>,
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html> and
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>.
 fn proxied() -> Vec<Fault> {
     use SocketFault::{
         CloseAnswer, CutAnswer, CutBefore, CutMid, FlipAnswer, FlipRequest, LateDuplicate, LoseAnswer, Slow, Stall,
         StallAnswer, Status,
     };
     let permanent = Class::Permanent;
-    let all: [(&'static str, SocketFault, Class, fn(&str) -> bool); 22] = [
+    let all: [Row; 24] = [
         ("reset", CutBefore, Class::Before, any),
         ("cut mid", CutMid, Class::Before, any),
         ("500", Status(500, "InternalError"), Class::Before, any),
         ("503", Status(503, "SlowDown"), Class::Before, any),
         ("409", Status(409, "ConditionalRequestConflict"), Class::Before, writes),
+        ("200 error", Status(200, "InternalError"), Class::Before, begins_early),
         ("timeout", Status(400, "RequestTimeout"), Class::Before, of_s3),
-        ("throttled", Status(400, "ThrottlingException"), Class::Before, of_secrets),
+        ("throttled", Status(400, "ThrottlingException"), Class::Before, in_json),
         ("stall", Stall, Class::Before, any),
         ("stall answer", StallAnswer, Class::After, any),
         ("slow", Slow, Class::After, any),
@@ -210,9 +256,10 @@ fn proxied() -> Vec<Fault> {
         ("400", Status(400, "InvalidArgument"), permanent(ErrorKind::InvalidInput), of_s3),
         ("400", Status(400, "ValidationException"), permanent(ErrorKind::InvalidInput), of_secrets_but_labels),
         ("expired", Status(400, "ExpiredToken"), permanent(ErrorKind::Unauthenticated), of_s3),
-        ("expired", Status(400, "ExpiredTokenException"), permanent(ErrorKind::Unauthenticated), of_secrets),
+        ("400", Status(400, "InvalidParameterException"), permanent(ErrorKind::InvalidConfig), of_ecs),
+        ("expired", Status(400, "ExpiredTokenException"), permanent(ErrorKind::Unauthenticated), in_json),
         ("403", Status(403, "AccessDenied"), permanent(ErrorKind::PermissionDenied), of_s3),
-        ("403", Status(403, "AccessDeniedException"), permanent(ErrorKind::PermissionDenied), of_secrets),
+        ("403", Status(403, "AccessDeniedException"), permanent(ErrorKind::PermissionDenied), in_json),
     ];
     let fault = |(name, fault, class, fits)| Fault { name, injury: Injury::Proxied(fault), class, fits };
     all.into_iter().map(fault).collect()

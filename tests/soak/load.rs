@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anycloud::job_runner::WaitOptions;
 use anycloud::object_store::{CopyOptions, DeleteOptions};
 use anycloud::{
-    Cloud, Error, ErrorKind, ObjectKey, ObjectStoreExt as _, PutOptions, Result, SecretName, SecretStoreExt as _,
+    Cloud, Error, ErrorKind, IdempotencyKey, JobName, JobOutcome, JobRequest, JobRunnerExt as _, ObjectKey,
+    ObjectStoreExt as _, PutOptions, Result, SecretName, SecretStoreExt as _,
 };
 use bytes::Bytes;
 use libtest_mimic::Failed;
@@ -35,6 +37,8 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
+    pub(crate) large: u64,
+    pub(crate) jobs: u64,
     pub(crate) objects: u64,
 }
 
@@ -46,24 +50,34 @@ impl Tally {
         self.dropped += other.dropped;
         self.failed += other.failed;
         self.unknown += other.unknown;
+        self.large += other.large;
+        self.jobs += other.jobs;
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, gcp_calls, faults, dropped, failed, unknown, objects } = self;
+        let Self { calls, gcp_calls, faults, dropped, failed, unknown, large, jobs, objects } = self;
         write!(
             f,
             "{calls} calls ({gcp_calls} to Google Cloud's emulator, {faults} faults among them), {dropped} dropped, "
         )?;
-        write!(f, "{failed} failed, {unknown} unknown; {objects} names right at the end")
+        write!(f, "{failed} failed, {unknown} unknown, {large} of 8 to 16 MiB, {jobs} jobs; ")?;
+        write!(f, "{objects} names right at the end")
     }
 }
+
+/// Seeds with this bit are of objects that travel in parts and ranges.
+const LARGE: u64 = 1 << 63;
 
 /// Bytes that tell which write they are of.
 fn content(seed: u64) -> Bytes {
     let mut random = fastrand::Rng::with_seed(seed);
-    let size = if random.u8(..10) == 0 { random.usize(100_000..600_000) } else { random.usize(..20_000) };
+    let size = match random.u8(..10) {
+        _ if seed & LARGE != 0 => random.usize(8 << 20..16 << 20),
+        0 => random.usize(100_000..600_000),
+        _ => random.usize(..20_000),
+    };
     let mut bytes = vec![0; size];
     random.fill(&mut bytes);
     bytes.into()
@@ -72,9 +86,23 @@ fn content(seed: u64) -> Bytes {
 /// What a name may hold: the seeds of writes, or nothing.
 type Possible = Vec<Option<u64>>;
 
+/// What a worker does beside the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Also {
+    Nothing,
+    /// Objects that travel in parts and ranges. Few have them, so that they do not all come at once.
+    LargeObjects,
+    /// Jobs, of the definition [`JOB`].
+    Jobs,
+}
+
+/// The job that some workers run.
+pub(crate) const JOB: &str = "touch";
+
 pub(crate) struct Worker {
     prefix: String,
     cloud: Cloud,
+    also: Also,
     emulator: Option<Arc<Emulator>>,
     random: fastrand::Rng,
     objects: BTreeMap<usize, Possible>,
@@ -84,7 +112,7 @@ pub(crate) struct Worker {
     tally: Tally,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Put,
     Upload,
@@ -94,10 +122,11 @@ enum Act {
 }
 
 impl Worker {
-    pub(crate) fn new(number: usize, cloud: Cloud, emulator: Option<Arc<Emulator>>) -> Self {
+    pub(crate) fn new(number: usize, cloud: Cloud, also: Also, emulator: Option<Arc<Emulator>>) -> Self {
         Self {
             prefix: format!("soak-{}-{number}x", std::process::id()),
             cloud,
+            also,
             emulator,
             random: fastrand::Rng::with_seed(number as u64),
             objects: (0..KEYS).map(|key| (key, vec![None])).collect(),
@@ -129,6 +158,9 @@ impl Worker {
                     let (path, action) = (self.prefix.clone(), ACTIONS[self.random.usize(..ACTIONS.len())]);
                     tokio::task::spawn_blocking(move || emulator.add_fault(&path, action)).await.unwrap();
                 }
+            }
+            if self.also == Also::Jobs && self.random.u8(..50) == 0 {
+                self.run_job().await;
             }
             let number = self.random.usize(..KEYS);
             match self.random.u8(..20) {
@@ -165,7 +197,11 @@ impl Worker {
 
     /// A change, one in twenty dropped on its way.
     async fn change(&mut self, act: Act, number: usize) {
-        let seed = self.random.u64(..);
+        let mut seed = self.random.u64(..) & !LARGE;
+        if self.also == Also::LargeObjects && act == Act::Upload && self.random.u8(..4) == 0 {
+            seed |= LARGE;
+            self.tally.large += 1;
+        }
         let patience = match self.random.u8(..20) {
             0 => Duration::from_micros(self.random.u64(..20_000)),
             _ => Duration::from_secs(80),
@@ -231,6 +267,19 @@ impl Worker {
             }
             Err(_) => self.tally.failed += 1,
         }
+    }
+
+    /// Runs a job to its end, and once more by its key, which starts nothing.
+    async fn run_job(&mut self) {
+        self.tally.jobs += 1;
+        let key = IdempotencyKey::new(format!("{}-{}", self.prefix, self.tally.jobs)).unwrap();
+        let request = || JobRequest { idempotency_key: Some(key.clone()), ..JobRequest::default() };
+        let (job, jobs) = (JobName::new(JOB).unwrap(), self.cloud.jobs().clone());
+        let begun = jobs.run(&job, request()).await.unwrap();
+        let options = WaitOptions { deadline: Some(Duration::from_secs(60)), ..WaitOptions::default() };
+        let ended = jobs.wait(&begun.id, options).await.unwrap();
+        assert_eq!(ended.outcome(), Some(&JobOutcome::Succeeded));
+        assert_eq!(jobs.run(&job, request()).await.unwrap().id, begun.id);
     }
 
     /// Reads everything once more, and removes it.

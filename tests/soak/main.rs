@@ -1,34 +1,38 @@
 //! Mixed load for a while, with faults: memory and descriptors stay flat, no call is stuck, and in the end every object
 //! and secret is one that a writer was told of, or may have written.
 //!
-//! `ANYCLOUD_TEST_SOAK_SECONDS` says for how long (default 20); `.ci/soak` runs ten minutes. `ANYCLOUD_TEST_LOCALSTACK`
-//! adds S3.
+//! `ANYCLOUD_TEST_SOAK_SECONDS` says for how long (default 20); `.ci/soak` runs ten minutes. AWS takes part if there are
+//! credentials in the environment, of which any will do; with `ANYCLOUD_TEST_REQUIRE_ALL` it has to.
 #![allow(clippy::disallowed_methods, reason = "the environment says for how long, and against what")]
 #![allow(clippy::print_stdout, reason = "trials print their counts")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aws;
 mod load;
 mod process;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anycloud::config::LocalJob;
 use anycloud::retry::RetryPolicy;
-use anycloud::{Cloud, Config};
+use anycloud::{Cloud, Config, JobName};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use load::{Tally, Worker};
+use load::{Also, JOB, Tally, Worker};
 use process::{Emulator, Usage};
 
 /// Calls under way at the same time.
 const IN_FLIGHT: usize = 64;
 
-fn gcp(url: &str) -> Config {
+fn config(provider: &str, url: &str) -> Config {
     let mut config = Config::from_lookup(|name| {
         let value = match name {
-            "CLOUD_PROVIDER" => "gcp",
+            "CLOUD_PROVIDER" => provider,
             "ANYCLOUD_BUCKET" | "GOOGLE_CLOUD_PROJECT" => "soak",
-            "STORAGE_EMULATOR_HOST" | "SECRET_MANAGER_EMULATOR_HOST" => url,
+            "AWS_REGION" => "us-east-1",
+            "STORAGE_EMULATOR_HOST" | "SECRET_MANAGER_EMULATOR_HOST" | "AWS_ENDPOINT_URL" => url,
             _ => return None,
         };
         Some(value.to_owned())
@@ -44,34 +48,46 @@ fn gcp(url: &str) -> Config {
     config
 }
 
-fn aws(url: &str, bucket: &str) -> Config {
-    Config::from_lookup(|name| {
-        let value = match name {
-            "CLOUD_PROVIDER" => "aws",
-            "ANYCLOUD_BUCKET" => bucket,
-            "AWS_REGION" => "us-east-1",
-            "AWS_ENDPOINT_URL" => url,
-            _ => return None,
-        };
-        Some(value.to_owned())
-    })
-    .unwrap()
+fn local(root: &Path) -> Config {
+    let command = LocalJob { command: vec!["/bin/true".to_owned()], ..LocalJob::default() };
+    let mut config = Config::local(root).with_local_job(JobName::new(JOB).unwrap(), command);
+    config.local.supervisor = Some(env!("CARGO_BIN_EXE_anycloud-supervisor").into());
+    config
+}
+
+/// The server for AWS, or why there is none.
+fn aws_server() -> Result<Option<aws::Server>, Failed> {
+    let has = |name: &str| std::env::var_os(name).is_some();
+    if has("AWS_ACCESS_KEY_ID") && has("AWS_SECRET_ACCESS_KEY") {
+        return Ok(Some(aws::Server::start()));
+    }
+    let reason = "AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY is not set";
+    if has("ANYCLOUD_TEST_REQUIRE_ALL") {
+        return Err(reason.into());
+    }
+    println!("aws: skipped, {reason}");
+    Ok(None)
 }
 
 async fn soak(time: Duration) -> Result<(), Failed> {
     let root = std::env::temp_dir().join(format!("anycloud-soak-{}", std::process::id()));
     let emulator = Arc::new(Emulator::start("soak"));
+    let aws = aws_server()?;
     let mut clouds =
-        vec![("local", Cloud::connect(Config::local(&root))?), ("gcp", Cloud::connect(gcp(&emulator.url))?)];
-    match (std::env::var("ANYCLOUD_TEST_LOCALSTACK"), std::env::var("ANYCLOUD_TEST_SOAK_BUCKET")) {
-        (Ok(url), Ok(bucket)) => clouds.push(("aws", Cloud::connect(aws(&url, &bucket))?)),
-        _ => println!("aws: skipped, ANYCLOUD_TEST_LOCALSTACK or ANYCLOUD_TEST_SOAK_BUCKET is not set"),
+        vec![("local", Cloud::connect(local(&root))?), ("gcp", Cloud::connect(config("gcp", &emulator.url))?)];
+    if let Some(server) = &aws {
+        clouds.push(("aws", Cloud::connect(config("aws", &server.url))?));
     }
     let end = Instant::now() + time;
     let workers = (0..IN_FLIGHT).map(|number| {
         let (name, cloud) = &clouds[number % clouds.len()];
         let faults = (*name == "gcp").then(|| Arc::clone(&emulator));
-        tokio::spawn(Worker::new(number, cloud.clone(), faults).run(end))
+        let also = match number {
+            _ if number < clouds.len() => Also::LargeObjects,
+            _ if *name == "local" && number < 4 * clouds.len() => Also::Jobs,
+            _ => Also::Nothing,
+        };
+        tokio::spawn(Worker::new(number, cloud.clone(), also, faults).run(end))
     });
     let workers: Vec<_> = workers.collect();
     let mut usage = Vec::new();
@@ -90,11 +106,22 @@ async fn soak(time: Duration) -> Result<(), Failed> {
     println!("{} s, {IN_FLIGHT} in flight: {total}", time.as_secs());
     drop(clouds);
     let _ = std::fs::remove_dir_all(root);
+    let (requests, faults) = aws.map_or((0, 0), aws::Server::end);
+    println!("{requests} requests to AWS, {faults} of them met a fault");
     Usage::judge(&usage)?;
+    if total.large == 0 || total.jobs == 0 {
+        return Err("no large objects, or no jobs".into());
+    }
+    if faults * 100 < requests * 3 {
+        return Err("too few faults on AWS".into());
+    }
     if total.faults * 100 < total.gcp_calls * 3 { Err("too few faults".into()) } else { Ok(()) }
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(aws::ARGUMENT) {
+        return aws::serve();
+    }
     let seconds = std::env::var("ANYCLOUD_TEST_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let trial = Trial::test("mixed_load_with_faults_leaves_everything_right_and_nothing_growing", move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();

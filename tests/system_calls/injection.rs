@@ -41,6 +41,9 @@ const INTERRUPTIBLE: &[&str] = &[
     "sendfile",
 ];
 
+/// The calls whose failure may never be passed over.
+const DURABLE: &[&str] = &["fsync", "fdatasync", "write", "pwrite64", "writev", "pwritev"];
+
 impl Fault {
     fn expression(self) -> &'static str {
         match self {
@@ -98,7 +101,8 @@ impl Reference {
             "unknown" => old || new,
             // Whether it was looked at is no change: the record that says so may be there or not.
             _ if self.operation == Operation::SettleJob && verdict.starts_with("error") => old || new,
-            _ if verdict == self.verdict => new,
+            // Bytes or names that are not known to be on the disk are no success.
+            _ if verdict == self.verdict => new && !(run.was_hit() && DURABLE.contains(&call.name.as_str())),
             _ => verdict.starts_with("error") && old && fault.explains(verdict),
         };
         let judged = if right { Ok(()) } else { Err(format!("{verdict}; there is {state}")) };

@@ -150,7 +150,7 @@ impl Operation {
                 let mut upload = store.start_upload(&key("d/old"), PutOptions::default()).await?;
                 let bytes = large();
                 for part in 0..4 {
-                    upload.put_part(bytes.slice(part * LARGE / 4..(part + 1) * LARGE / 4)).await?;
+                    upload.put_part(bytes.slice(part * LARGE / 4..(part + 1) * LARGE / 4).into()).await?;
                 }
                 upload.finish(Crc32c::of(&bytes)).await.map(|_| done(()))
             }

@@ -16,7 +16,7 @@ use http::header::{CONTENT_TYPE, HOST};
 
 use super::network::OPERATION;
 use crate::aws::connection::Connection;
-use crate::aws::error::{refused, unsigned};
+use crate::aws::error::{refusal, unsigned};
 use crate::call::Call;
 use crate::http::{HttpClient, RequestBody, Transport as _};
 use crate::retry::Safety;
@@ -43,17 +43,11 @@ pub(super) async fn subnets(connection: &Connection) -> Result<Vec<String>> {
             let request = signed(connection).await?;
             let lost = |failure: crate::http::Failure| failure.into_reading_error(OPERATION, SUBJECT);
             let answer = client.send(request).await.map_err(lost)?;
-            let status = answer.status;
-            let text = answer.bytes(MOST_ANSWER_BYTES).await.map_err(lost)?;
-            let text = String::from_utf8_lossy(&text);
-            match status {
-                200 => subnet_ids(&text).map_err(not_understood),
-                _ => {
-                    // What stands between us and EC2 may answer in a language of its own.
-                    let (code, said) = refusal(&text).unwrap_or_default();
-                    Err(refused(status, &code, &said, CALL))
-                }
+            if answer.status != 200 {
+                return Err(refusal(answer, CALL).await);
             }
+            let text = answer.bytes(MOST_ANSWER_BYTES).await.map_err(lost)?;
+            subnet_ids(&String::from_utf8_lossy(&text)).map_err(not_understood)
         })
         .await?;
     if found.is_empty() {
@@ -124,25 +118,6 @@ fn subnet_ids(text: &str) -> Result<Vec<String>, XmlDecodeError> {
         }
     }
     Ok(found)
-}
-
-/// Code and message of an error:
-/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html#api-error-response>
-fn refusal(text: &str) -> Option<(String, String)> {
-    let mut document = Document::new(text);
-    let mut root = document.root_element().ok()?;
-    let mut errors = root.next_tag()?;
-    let mut error = errors.next_tag()?;
-    let (mut code, mut message) = Default::default();
-    while let Some(mut tag) = error.next_tag() {
-        let name = tag.start_el().local().to_owned();
-        match name.as_str() {
-            "Code" => code = try_data(&mut tag).ok()?.into_owned(),
-            "Message" => message = try_data(&mut tag).ok()?.into_owned(),
-            _ => {}
-        }
-    }
-    Some((code, message))
 }
 
 fn child(parent: &mut ScopedDecoder<'_, '_>, name: &str) -> Result<Option<String>, XmlDecodeError> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_ecs::types::{Compatibility, ContainerDefinition, LogDriver, NetworkMode, TaskDefinition};
 
 use super::{Ecs, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
@@ -54,7 +55,7 @@ impl Definitions {
         let answer = ecs
             .retrier()
             .run(operation, name, Safety::Read, |_| async {
-                let sent = client.describe_task_definition().task_definition(name).send().await;
+                let sent = client.describe_task_definition().task_definition(name).send().silently().await;
                 sent.map_err(|error| failure::of(error, call))
             })
             .await?;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::handle::{Handle, short};
 use super::{Inner, failure, observe};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::retry::Safety;
 use crate::{ErrorKind, ExecutionId, JobExecution, JobState, Result};
@@ -65,7 +66,7 @@ impl Inner {
             let call = Call::changing(OPERATION, task, "ecs:StopTask");
             let stopped = self.ecs.retrier().run(OPERATION, task, Safety::Repeatable, |_| async move {
                 let request = client.stop_task().cluster(cluster).task(*task).reason(reason);
-                request.send().await.map(drop).map_err(|error| failure::of(error, call))
+                request.send().silently().await.map(drop).map_err(|error| failure::of(error, call))
             });
             match stopped.await {
                 Err(error) if error.kind() == ErrorKind::NotFound && !self.is_new(task) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecs::types::{DesiredStatus, Task};
 use futures_util::StreamExt as _;
@@ -13,6 +13,7 @@ use super::look::{family, submission};
 use super::observe::{time, variable};
 use super::record::Record;
 use super::{Inner, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::job_runner::{ListExecutions, SubmissionId};
 use crate::retry::Safety;
@@ -124,7 +125,7 @@ async fn ids(
                     .set_started_by(started_by.clone())
                     .desired_status(status.clone())
                     .set_next_token(token.clone());
-                request.send().await.map_err(|error| failure::of(error, call))
+                request.send().silently().await.map_err(|error| failure::of(error, call))
             })
             .await?;
         found.extend(page.task_arns().iter().map(|arn| short(arn).to_owned()));
@@ -145,7 +146,7 @@ async fn executions(inner: &Arc<Inner>, mut ids: Vec<String>) -> Result<Vec<JobE
     ids.dedup();
     let mut groups: BTreeMap<SubmissionId, Vec<Task>> = BTreeMap::new();
     let mut found = Vec::new();
-    for task in inner.poller.look(&ids).await {
+    for task in inner.poller.look(&ids, Duration::ZERO).await {
         // Forgotten between the listing and the look.
         let Some(task) = task? else { continue };
         if family(&task).is_none_or(|family| JobName::new(family).is_err()) {

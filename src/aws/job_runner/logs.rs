@@ -18,6 +18,7 @@ use super::handle::Handle;
 use super::record::from_millis;
 use crate::aws::connection::Connection;
 use crate::aws::error::classify;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::job_runner::{LogLine, LogMode, LogStream};
 use crate::retry::Safety;
@@ -102,7 +103,7 @@ impl Reader {
                 .start_from_head(from == From::Beginning)
                 .set_limit(limit)
                 .set_next_token(token.cloned());
-            request.send().await.map_err(|error| classify(error, call))
+            request.send().silently().await.map_err(|error| classify(error, call))
         });
         match read.await {
             Ok(page) => Ok(Page {
@@ -203,7 +204,7 @@ async fn read(inner: &Arc<Inner>, id: &ExecutionId, mode: LogMode, out: &Sender<
 async fn sources(inner: &Arc<Inner>, id: &ExecutionId) -> Result<Vec<Source>> {
     let handle = Handle::parse(id, inner.cluster(), OPERATION)?;
     let mut definition = None;
-    for task in inner.poller.look(&handle.tasks).await {
+    for task in inner.poller.look(&handle.tasks, Duration::ZERO).await {
         if let Some(task) = task? {
             definition = task.task_definition_arn().map(str::to_owned);
         }

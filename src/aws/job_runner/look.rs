@@ -12,7 +12,7 @@ use super::handle::{Handle, short};
 use super::observe::{Observation, observe, overridden, time, variable};
 use super::{Inner, record};
 use crate::job_runner::{SubmissionId, TaskCounts};
-use crate::{Error, ErrorKind, ExecutionId, JobExecution, JobName, JobOutcome, JobState, Result};
+use crate::{ExecutionId, JobExecution, JobName, JobOutcome, JobState, Result};
 
 const OPERATION: &str = "job_runner.get";
 
@@ -33,22 +33,22 @@ pub(super) struct Known {
 
 impl Inner {
     pub(super) async fn get(self: &Arc<Self>, id: &ExecutionId) -> Result<JobExecution> {
-        let mut answers = self.get_many(std::slice::from_ref(id)).await;
-        answers.pop().unwrap_or_else(|| Err(Error::new(ErrorKind::Internal, OPERATION, id, "no answer")))
+        self.look(id, Duration::ZERO).await
     }
 
     pub(super) async fn get_many(self: &Arc<Self>, ids: &[ExecutionId]) -> Vec<Result<JobExecution>> {
         // All are asked about at once, so that they come into the same round.
-        join_all(ids.iter().map(|id| self.look(id))).await
+        join_all(ids.iter().map(|id| self.get(id))).await
     }
 
-    async fn look(self: &Arc<Self>, id: &ExecutionId) -> Result<JobExecution> {
+    /// Looks within this time from now: earlier where others look.
+    pub(super) async fn look(self: &Arc<Self>, id: &ExecutionId, within: Duration) -> Result<JobExecution> {
         if let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(ended.clone());
         }
         let handle = Handle::parse(id, self.cluster(), OPERATION)?;
         let mut tasks = Vec::with_capacity(handle.tasks.len());
-        for seen in self.poller.look(&handle.tasks).await {
+        for seen in self.poller.look(&handle.tasks, within).await {
             tasks.push(seen.map_err(|error| error.with_operation(OPERATION, id))?);
         }
         let execution = self.conclude(&handle, &tasks).await?;

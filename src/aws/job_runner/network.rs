@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::handle::short;
 use super::{Ecs, default_vpc, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::config::AwsConfig;
 use crate::retry::Safety;
@@ -112,7 +113,7 @@ async fn service_network(ecs: &Ecs, cluster: &str, service: &str) -> Result<AwsV
         .retrier()
         .run(OPERATION, service, Safety::Read, |_| async {
             let request = client.describe_services().cluster(cluster).services(service);
-            request.send().await.map_err(|error| failure::of(error, call))
+            request.send().silently().await.map_err(|error| failure::of(error, call))
         })
         .await?;
     let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, OPERATION, service, message));
@@ -166,7 +167,7 @@ async fn describe_own(ecs: &Ecs, cluster: &str, arn: &str) -> Result<Task> {
         .retrier()
         .run(OPERATION, arn, Safety::Read, |_| async {
             let request = client.describe_tasks().cluster(cluster).tasks(arn);
-            request.send().await.map_err(|error| failure::of(error, call))
+            request.send().silently().await.map_err(|error| failure::of(error, call))
         })
         .await?;
     answer.tasks.unwrap_or_default().into_iter().next().ok_or_else(|| {

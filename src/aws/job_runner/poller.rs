@@ -1,152 +1,183 @@
-//! One look at many tasks: what many callers ask within a moment becomes one call for up to a hundred tasks.
+//! One look at many tasks: what many callers ask within a moment, or wait for, becomes one call for up to a hundred.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ecs::types::Task;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handle::short;
 use super::{Ecs, failure};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
-use crate::retry::Safety;
+use crate::retry::{Safety, later};
 use crate::{Error, ErrorKind, Result};
 
 /// The most tasks that one call describes:
 /// [DescribeTasks](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html).
 const BATCH: usize = 100;
-/// How long a round waits for others to join when little is asked.
-const SHORTEST_ROUND: Duration = Duration::from_millis(20);
-/// What each hundred of tasks that are being waited for adds to a round: a thousand make it a second, so that however
-/// their waits are spread, a second costs no more calls than their number asks for.
-const ROUND_PER_BATCH: Duration = Duration::from_millis(100);
-/// The longest round, also when ECS asks to slow down.
-const LONGEST_ROUND: Duration = Duration::from_secs(5);
-/// For how long a task that was asked about counts as being waited for: the longest pause of a wait by default.
-const WAITED_FOR: Duration = Duration::from_secs(10);
+/// How long a look waits for others to join.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// The longest rest when ECS asks to slow down.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// How many calls travel at the same time; ECS allows an account
+/// [bursts](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html) of more.
+const CALLS_AT_ONCE: usize = 10;
 
 const OPERATION: &str = "job_runner.get";
 
 /// What was seen of a task: `None` where ECS knows none of this id.
 type Seen = Result<Option<Task>, Arc<Error>>;
+/// Who is told.
+type Asker = oneshot::Sender<Seen>;
 
-/// Looks at tasks of one cluster. Clones share the rounds.
+/// Looks at tasks of one cluster. Clones share the looks.
+///
+/// Every look has a moment by which it is due, which for one that waits is the end of its pause. When the first is due,
+/// a call takes along those that are due next, as many as it holds: they are answered early. So calls are full, and
+/// waits that began at different times fall in step: however many there are, each costs a hundredth of a call for each
+/// of its pauses, and is never late.
 #[derive(Clone, Debug)]
 pub(super) struct Poller {
     ecs: Ecs,
     state: Arc<Mutex<State>>,
+    asked: Arc<Notify>,
+    calls: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    asking: Vec<(String, oneshot::Sender<Seen>)>,
-    waited_for: HashMap<String, Instant>,
+    /// By when they are due, and of the same moment in the order asked.
+    looks: BTreeMap<(Instant, u64), (String, Asker)>,
+    count: u64,
     /// Grows when ECS asks to slow down, and shrinks again.
-    slowed: Duration,
-    rounds_run: bool,
+    rest: Duration,
+    rest_until: Option<Instant>,
+    runs: bool,
 }
 
 impl Poller {
     pub(super) fn new(ecs: Ecs) -> Self {
-        Self { ecs, state: Arc::default() }
+        let calls = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+        Self { ecs, state: Arc::default(), asked: Arc::default(), calls }
     }
 
-    /// Looks at tasks, in the order asked. Needs `ecs:DescribeTasks`.
-    pub(super) async fn look(&self, tasks: &[String]) -> Vec<Result<Option<Task>>> {
-        let answers: Vec<_> = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            let ask = |state: &mut State, task: &String| {
-                let (sender, answer) = oneshot::channel();
-                state.asking.push((task.clone(), sender));
-                state.waited_for.insert(task.clone(), now);
-                answer
-            };
-            let answers = tasks.iter().map(|task| ask(&mut state, task)).collect();
-            if !state.rounds_run && !tasks.is_empty() {
-                state.rounds_run = true;
-                // A task of its own, so that a caller who gives up takes nobody's answer away.
-                tokio::spawn(self.clone().run_rounds());
-            }
-            answers
-        };
+    /// Looks at tasks within this time from now, in the order asked. Needs `ecs:DescribeTasks`.
+    pub(super) async fn look(&self, tasks: &[String], within: Duration) -> Vec<Result<Option<Task>>> {
+        let end = self.ecs.retrier().deadline();
+        let answers = self.ask(tasks, later(Instant::now(), within.max(SHORTEST)));
         let mut seen = Vec::with_capacity(tasks.len());
         for answer in answers {
-            seen.push(match answer.await {
-                Ok(Ok(task)) => Ok(task),
-                Ok(Err(error)) => Err(again(&error)),
-                Err(_) => {
-                    let message = "the look was given up, because the runtime is shutting down";
-                    Err(Error::new(ErrorKind::Unavailable, OPERATION, &self.ecs.cluster, message))
+            let failed = |kind, message| Err(Error::new(kind, OPERATION, &self.ecs.cluster, message));
+            seen.push(match timeout_at(end, answer).await {
+                Ok(Ok(Ok(task))) => Ok(task),
+                Ok(Ok(Err(error))) => Err(again(&error)),
+                Ok(Err(_)) => {
+                    failed(ErrorKind::Unavailable, "the look was given up, because the runtime is shutting down")
                 }
+                Err(_) => failed(ErrorKind::Timeout, "ECS did not answer in the call's time"),
             });
         }
         seen
     }
 
-    async fn run_rounds(self) {
-        loop {
-            sleep(self.round()).await;
-            let asking = {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if state.asking.is_empty() {
-                    state.rounds_run = false;
-                    return;
-                }
-                // What does not fill a call after full ones waits for the next round, first in line.
-                let full = state.asking.len() / BATCH * BATCH;
-                let rest = if full == 0 { Vec::new() } else { state.asking.split_off(full) };
-                std::mem::replace(&mut state.asking, rest)
-            };
-            self.answer(asking).await;
-        }
-    }
-
-    fn round(&self) -> Duration {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        state.waited_for.retain(|_, asked| now.duration_since(*asked) < WAITED_FOR);
-        let batches = u32::try_from(state.waited_for.len() / BATCH).unwrap_or(u32::MAX);
-        (SHORTEST_ROUND + ROUND_PER_BATCH.saturating_mul(batches) + state.slowed).min(LONGEST_ROUND)
-    }
-
-    async fn answer(&self, asking: Vec<(String, oneshot::Sender<Seen>)>) {
-        let mut different = HashSet::new();
-        let tasks: Vec<String> =
-            asking.iter().map(|(task, _)| task.clone()).filter(|task| different.insert(task.clone())).collect();
-        let mut seen: HashMap<String, Seen> = HashMap::with_capacity(tasks.len());
-        for batch in tasks.chunks(BATCH) {
-            match self.describe(batch).await {
-                Ok(found) => {
-                    self.slow(Duration::ZERO);
-                    seen.extend(batch.iter().map(|task| (task.clone(), Ok(None))));
-                    seen.extend(found.into_iter().map(|(id, task)| (id, Ok(Some(task)))));
-                }
-                Err(error) => {
-                    if error.kind() == ErrorKind::Throttled {
-                        self.slow(SHORTEST_ROUND);
-                    }
-                    let error = Arc::new(error);
-                    seen.extend(batch.iter().map(|task| (task.clone(), Err(error.clone()))));
-                }
+    fn ask(&self, tasks: &[String], due: Instant) -> Vec<oneshot::Receiver<Seen>> {
+        let mut state = self.locked();
+        let ask = |task: &String| {
+            let (asker, answer) = oneshot::channel();
+            state.count += 1;
+            let place = (due, state.count);
+            state.looks.insert(place, (task.clone(), asker));
+            answer
+        };
+        let answers = tasks.iter().map(ask).collect();
+        if !tasks.is_empty() {
+            self.asked.notify_one();
+            if !std::mem::replace(&mut state.runs, true) {
+                // A task of its own, so that a caller who gives up takes nobody's answer away.
+                tokio::spawn(self.clone().run());
             }
         }
-        for (task, sender) in asking {
-            let answer = seen.get(&task).cloned().unwrap_or(Ok(None));
-            // A caller that has given up takes no answer.
-            let _ = sender.send(answer);
+        answers
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self) {
+        while let Some(next) = self.next() {
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.asked.notified() => continue,
+            }
+            for batch in self.due() {
+                tokio::spawn(self.clone().answer(batch));
+            }
         }
     }
 
-    fn slow(&self, at_least: Duration) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.slowed =
-            if at_least.is_zero() { state.slowed / 2 } else { (state.slowed * 2).max(at_least).min(LONGEST_ROUND) };
+    /// When the next call is due; `None` if there is nobody to look for any more.
+    fn next(&self) -> Option<Instant> {
+        let mut state = self.locked();
+        let due = state.looks.first_key_value().map(|((due, _), _)| *due);
+        state.runs = due.is_some();
+        due.map(|due| state.rest_until.map_or(due, |rest| rest.max(due)))
     }
 
-    async fn describe(&self, tasks: &[String]) -> Result<Vec<(String, Task)>> {
+    /// The calls to be made now: whom they answer, by task.
+    fn due(&self) -> Vec<HashMap<String, Vec<Asker>>> {
+        let (mut state, now) = (self.locked(), Instant::now());
+        let mut batches = Vec::new();
+        while state.looks.first_key_value().is_some_and(|((due, _), _)| *due <= now) {
+            let mut batch: HashMap<String, Vec<Asker>> = HashMap::new();
+            while batch.len() < BATCH
+                && let Some((_, (task, asker))) = state.looks.pop_first()
+            {
+                // Nobody waits any more for what was given up.
+                if !asker.is_closed() {
+                    batch.entry(task).or_default().push(asker);
+                }
+            }
+            if !batch.is_empty() {
+                batches.push(batch);
+            }
+        }
+        batches
+    }
+
+    async fn answer(self, batch: HashMap<String, Vec<Asker>>) {
+        let Ok(_turn) = self.calls.acquire().await else { return };
+        let tasks: Vec<String> = batch.keys().cloned().collect();
+        let described = self.describe(&tasks).await;
+        match &described {
+            Ok(_) => self.rest(Duration::ZERO),
+            Err(error) if error.kind() == ErrorKind::Throttled => self.rest(SHORTEST),
+            Err(_) => {}
+        }
+        let described = described.map_err(Arc::new);
+        for (task, askers) in batch {
+            let seen = described.as_ref().map(|found| found.get(&task).cloned()).map_err(Arc::clone);
+            for asker in askers {
+                // A caller that has given up takes no answer.
+                let _ = asker.send(seen.clone());
+            }
+        }
+    }
+
+    fn rest(&self, at_least: Duration) {
+        let mut state = self.locked();
+        if at_least.is_zero() {
+            state.rest /= 2;
+        } else {
+            state.rest = (state.rest * 2).max(at_least).min(LONGEST_REST);
+            state.rest_until = Some(Instant::now() + state.rest);
+        }
+    }
+
+    async fn describe(&self, tasks: &[String]) -> Result<HashMap<String, Task>> {
         let client = self.ecs.client().await?;
         let cluster = &self.ecs.cluster;
         let call = Call::reading(OPERATION, cluster, "ecs:DescribeTasks");
@@ -155,10 +186,10 @@ impl Poller {
             .retrier()
             .run(OPERATION, cluster, Safety::Read, |_| async {
                 let request = client.describe_tasks().cluster(cluster).set_tasks(Some(tasks.to_vec()));
-                request.send().await.map_err(|error| {
+                request.send().silently().await.map_err(|error| {
                     let error = failure::of(error, call);
                     if error.kind() == ErrorKind::Throttled {
-                        self.slow(SHORTEST_ROUND);
+                        self.rest(SHORTEST);
                     }
                     error
                 })

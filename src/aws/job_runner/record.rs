@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job_runner::{SubmissionId, TaskCounts};
 use crate::object_store::{DeleteOptions, PutMode, Version};
+use crate::retry::in_time;
 use crate::{ErrorKind, GetOptions, JobExecution, JobOutcome, JobState, ObjectKey, ObjectStore, PutOptions, Result};
 
 const OPERATION: &str = "job_runner.record";
@@ -94,7 +95,7 @@ impl Records {
             Err(error) => return Err(error),
         };
         let version = found.meta.version.clone();
-        let record = crate::formats::json::parse(&found.bytes().await?, OPERATION, id)?;
+        let record = crate::formats::json::parse(&in_time(OPERATION, id, found.bytes()).await?, OPERATION, id)?;
         Ok(Some((record, version)))
     }
 

@@ -12,6 +12,7 @@ use super::definition::Definition;
 use super::handle::{Handle, short};
 use super::record::{Claim, Ended, Record, from_millis, millis};
 use super::{Inner, failure, list, observe, overrides};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::job_runner::{Capacity, StartFailure, Submission, TaskCounts};
 use crate::object_store::Version;
@@ -82,7 +83,7 @@ pub(super) async fn run(inner: &Arc<Inner>, job: &JobName, request: &JobRequest)
             let begun = start.begin().await;
             if begun.as_ref().is_err_and(|error| !error.is_indeterminate()) && start.record.tasks.is_empty() {
                 // Nothing was started, so that the key is as free as before.
-                inner.records.release(&start.submission.id).await;
+                inner.ecs.retrier().cleaning_up(inner.records.release(&start.submission.id)).await;
             }
             begun
         }
@@ -144,7 +145,8 @@ impl Start<'_> {
             return Err(Error::new(ErrorKind::Internal, OPERATION, self.job, "no task failed"));
         };
         if unclear.is_none() && !ids.is_empty() {
-            return Err(self.undo(ids, error).await);
+            let retrier = self.inner.ecs.retrier().clone();
+            return Err(retrier.cleaning_up(self.undo(ids, error)).await);
         }
         Err(error)
     }
@@ -219,10 +221,20 @@ impl Start<'_> {
             return Ok(answers);
         }
         let retried: Vec<u32> = short_of.into_iter().filter(|index| place(*index) == Place::Spot).collect();
+        if retried.is_empty() {
+            return Ok(answers);
+        }
         // Put down first: a repeated call that found spot capacity after all would start the task a second time.
         self.record.on_demand.extend(&retried);
-        if let Some(version) = self.version.take() {
-            self.version = Some(self.inner.records.replace(&self.submission.id, &self.record, version).await?);
+        if let Some(version) = self.version.clone() {
+            match self.inner.records.replace(&self.submission.id, &self.record, version).await {
+                Ok(version) => self.version = Some(version),
+                // What has been started is for the caller to end.
+                Err(error) => {
+                    answers[retried[0] as usize] = Err(error);
+                    return Ok(answers);
+                }
+            }
         }
         tracing::info!(job = %self.job, tasks = ?retried, "no spot capacity; running on demand");
         let on_demand = retried.iter().map(|index| self.start_one(*index, Place::OnDemand, network));
@@ -272,7 +284,7 @@ impl Start<'_> {
         for (key, value) in &self.request.labels {
             request = request.tags(Tag::builder().key(key).value(value).build());
         }
-        let answer = match request.send().await {
+        let answer = match request.send().silently().await {
             Ok(answer) => answer,
             Err(error) => {
                 if let Some(RunTaskError::ConflictException(taken)) = error.as_service_error() {
@@ -299,7 +311,7 @@ impl Start<'_> {
     /// such as the network of the service.
     async fn taken(&self, tasks: &[String]) -> Result<Task> {
         let tasks: Vec<String> = tasks.iter().map(|task| short(task).to_owned()).collect();
-        for task in self.inner.poller.look(&tasks).await {
+        for task in self.inner.poller.look(&tasks, Duration::ZERO).await {
             if let Some(task) = task?
                 && observe::variable(&task, "ANYCLOUD_FINGERPRINT") == Some(&self.submission.fingerprint)
             {

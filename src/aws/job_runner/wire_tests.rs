@@ -3,3 +3,4 @@
 mod looking;
 mod script;
 mod starting;
+mod waiting;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,12 +8,19 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
 
+use super::endpoint::{Endpoint, Place};
+use super::session;
 use crate::aws::connection::Connection;
+use crate::aws::credential_cache::CredentialCache;
 use crate::aws::error;
 use crate::aws::plain_http;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
+use crate::http::{HttpClient, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
+use crate::retry::{Retrier, Retrying, later};
 use crate::{Config, Error, ErrorKind, ObjectKey, ObjectUri, Result};
 
 const GIB: u64 = 1 << 30;
@@ -46,6 +54,10 @@ pub(super) struct Bucket {
     pub(super) name: String,
     pub(super) kms_key: Option<String>,
     pub(super) connection: Connection,
+    pub(super) transport: Arc<dyn Transport>,
+    endpoint: OnceCell<Endpoint>,
+    session: OnceCell<CredentialCache>,
+    /// For what the crate does not say to S3 itself.
     client: OnceCell<Client>,
     /// Whether an answer has shown that the bucket is there.
     seen: AtomicBool,
@@ -61,6 +73,9 @@ impl Bucket {
             name: config.aws.bucket.clone(),
             kms_key: config.aws.kms_key.clone(),
             connection,
+            transport: Arc::new(HttpClient::new(config.allow_http)),
+            endpoint: OnceCell::new(),
+            session: OnceCell::new(),
             client: OnceCell::new(),
             seen: AtomicBool::new(false),
             single_copy_bytes: MAX_PUT_BYTES,
@@ -70,6 +85,11 @@ impl Bucket {
 
     pub(super) fn uri(&self, key: &ObjectKey) -> ObjectUri {
         ObjectUri { scheme: Scheme::S3, bucket: self.name.clone(), key: key.clone() }
+    }
+
+    /// The same as text, made with as little work as can be.
+    pub(super) fn subject(&self, key: &ObjectKey) -> String {
+        ["s3://", &self.name, "/", key.as_str()].concat()
     }
 
     pub(super) async fn client(&self) -> Result<&Client> {
@@ -93,16 +113,40 @@ impl Bucket {
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        let own = self.client.get().and_then(|client| client.config().region()).map_or("", |region| region.as_ref());
-        if let Some(region) = error::bucket_region(&error).filter(|region| *region != own) {
-            let message = format!(
-                "the bucket `{}` is in the region `{region}`, and this client speaks to `{own}`: set \
-                 AWS_REGION={region}",
-                self.name
-            );
-            return error::classify(error, call).with_kind(ErrorKind::InvalidConfig).with_message(message);
+        let own = self.client.get().and_then(|client| client.config().region()).map(|region| region.as_ref());
+        let region = error::bucket_region(&error).map(str::to_owned);
+        self.explain_region(error::classify(error, call), region.as_deref(), own)
+    }
+
+    /// The error, which is really about the region if the bucket is in another one than the request was made for.
+    pub(super) fn explain_region(&self, error: Error, bucket: Option<&str>, own: Option<&str>) -> Error {
+        let (Some(region), Some(own)) = (bucket, own) else { return error };
+        if region == own {
+            return error;
         }
-        error::classify(error, call)
+        let message = format!(
+            "the bucket `{}` is in the region `{region}`, and this client speaks to `{own}`: set AWS_REGION={region}",
+            self.name
+        );
+        error.with_kind(ErrorKind::InvalidConfig).with_message(message)
+    }
+
+    /// Where the bucket is, found out by the first request.
+    pub(super) async fn endpoint(&self, call: Call<'_>) -> Result<&Endpoint> {
+        self.endpoint
+            .get_or_try_init(|| async {
+                let sdk = self.connection.sdk_config().await?;
+                let own = self.connection.endpoints().s3.as_deref();
+                Endpoint::resolve(Place { sdk, bucket: &self.name, own }, call).await
+            })
+            .await
+    }
+
+    /// The credentials of a session, for a bucket that wants one.
+    pub(super) async fn session(&self) -> Result<&CredentialCache> {
+        self.session
+            .get_or_try_init(|| async { Ok(session::credentials(self.client().await?.clone(), &self.name)) })
+            .await
     }
 
     pub(super) fn note_seen(&self) {
@@ -116,7 +160,11 @@ impl Bucket {
             return error;
         }
         let Ok(client) = self.client().await else { return error };
-        match client.head_bucket().bucket(&self.name).send().await {
+        let end = self.retrier().deadline().min(later(Instant::now(), self.retrier().policy().attempt_timeout));
+        let Ok(asked) = timeout_at(end, client.head_bucket().bucket(&self.name).send().silently()).await else {
+            return error;
+        };
+        match asked {
             Ok(_) => self.note_seen(),
             Err(asked) if asked.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => {
                 let message = format!("the bucket `{}` does not exist", self.name);
@@ -126,6 +174,12 @@ impl Bucket {
             Err(_) => {}
         }
         error
+    }
+}
+
+impl Retrying for Bucket {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
     }
 }
 

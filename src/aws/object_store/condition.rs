@@ -1,11 +1,10 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use tokio::time::timeout_at;
-
 use super::bucket::Bucket;
 use super::version::state;
 use crate::object_store::{HeadOptions, ObjectMeta, Write};
+use crate::retry::until;
 use crate::{Error, ErrorKind, PutMode, Result};
 
 /// The precondition of a write, as S3 takes it.
@@ -34,8 +33,8 @@ impl Bucket {
         if !error.may_have_applied() {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }
-        let now = timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await;
-        let found = now.ok().and_then(Result::ok).map(|meta| {
+        let found = until(write.deadline, self.head(write.key, HeadOptions::default())).await;
+        let found = found.ok().map(|meta| {
             let changed = changed(&meta);
             (meta, changed)
         });

@@ -10,9 +10,10 @@ use super::condition::Condition;
 use super::meta::{Attributes, with_attributes};
 use super::multipart::{Multipart, Part};
 use super::version::{state, version};
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{CopyOptions, Crc32c, HeadOptions, ObjectMeta, PutResult, Write};
-use crate::retry::Safety;
+use crate::retry::{Safety, until};
 use crate::{Error, ErrorKind, ObjectKey, Result, WriteId};
 
 const OPERATION: &str = "object_store.copy";
@@ -77,7 +78,9 @@ impl Copy<'_> {
         attributes.kms_key.clone_from(&self.bucket.kms_key);
         attributes.storage_class = meta.storage_class.as_deref().map(StorageClass::from);
         if meta.size > self.bucket.single_copy_bytes {
-            return self.in_parts(from, meta, etag, &attributes).await;
+            // As many requests as there are parts, which all together have the time of the copy.
+            let end = self.bucket.connection.retrier().for_copy(meta.size).deadline();
+            return until(end, self.in_parts(from, meta, etag, &attributes)).await;
         }
         let result = self.in_one(meta, etag, &attributes).await;
         self.unless_source_changed(from, etag, result).await
@@ -101,7 +104,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Repeatable, |_| {
                 let request = request.clone();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     let answer =
                         sent.map_err(|error| bucket.error(error, Call::changing(OPERATION, subject, PERMISSION)))?;
                     // The status came before the work was done; without an ETag the body does not say that it was.
@@ -152,7 +155,7 @@ impl Copy<'_> {
             .try_for_each(|()| std::future::ready(Ok(())))
             .await;
         if let Err(error) = copied {
-            let _ = multipart.abort().await;
+            let _ = bucket.connection.retrier().cleaning_up(multipart.abort()).await;
             return self.unless_source_changed(from, etag, Err(error)).await;
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -181,7 +184,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();
                 async {
-                    let sent = request.send().await;
+                    let sent = request.send().silently().await;
                     let answer =
                         sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, PERMISSION)))?;
                     let part = answer.copy_part_result().and_then(|part| {
@@ -207,7 +210,7 @@ impl Copy<'_> {
             .run(OPERATION, subject, Safety::Read, |_| {
                 let request = request.clone();
                 let call = Call::reading(OPERATION, subject, "s3:GetObjectTagging");
-                async move { request.send().await.map_err(|error| bucket.error(error, call)) }
+                async move { request.send().silently().await.map_err(|error| bucket.error(error, call)) }
             })
             .await;
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();

@@ -6,9 +6,10 @@ use futures_util::{StreamExt as _, stream};
 
 use super::bucket::Bucket;
 use super::version::state;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::DeleteOptions;
-use crate::retry::Safety;
+use crate::retry::{Retrying as _, Safety};
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
 const ONE: &str = "object_store.delete";
@@ -34,7 +35,11 @@ impl Bucket {
             .run(ONE, &subject, Safety::Repeatable, |_| {
                 let request = request.clone();
                 async {
-                    request.send().await.map_err(|error| self.error(error, Call::changing(ONE, &subject, PERMISSION)))
+                    request
+                        .send()
+                        .silently()
+                        .await
+                        .map_err(|error| self.error(error, Call::changing(ONE, &subject, PERMISSION)))
                 }
             })
             .await;
@@ -61,8 +66,11 @@ impl Bucket {
 
     pub(super) async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
         let calls: Vec<Vec<ObjectKey>> = keys.chunks(KEYS_PER_CALL).map(<[ObjectKey]>::to_vec).collect();
-        let results: Vec<Vec<_>> =
-            stream::iter(calls).map(|keys| self.delete_page(keys)).buffered(CALLS_AT_ONCE).collect().await;
+        let results: Vec<Vec<_>> = stream::iter(calls)
+            .map(|keys| self.retrier().one_call(self.delete_page(keys)))
+            .buffered(CALLS_AT_ONCE)
+            .collect()
+            .await;
         results.into_iter().flatten().collect()
     }
 
@@ -117,7 +125,7 @@ impl Bucket {
                     let delete = delete.map_err(|error| {
                         Error::new(ErrorKind::Internal, MANY, subject, "the request is incomplete").with_source(error)
                     })?;
-                    let sent = client.delete_objects().bucket(&self.name).delete(delete).send().await;
+                    let sent = client.delete_objects().bucket(&self.name).delete(delete).send().silently().await;
                     let answer = sent.map_err(|error| self.error(error, Call::changing(MANY, subject, PERMISSION)))?;
                     let deleted: HashSet<&str> = answer.deleted().iter().filter_map(|entry| entry.key()).collect();
                     let errors: HashMap<&str, _> =

@@ -1,16 +1,23 @@
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::types::ChecksumMode;
+use futures_util::TryStreamExt as _;
+use http::header::{CONTENT_LENGTH, HeaderName, IF_MATCH, IF_NONE_MATCH, RANGE};
+use http::{HeaderMap, Method};
 
 use super::bucket::Bucket;
-use super::meta::{length, told};
+use super::meta::meta_of;
+use super::request::Request;
 use super::version::state;
 use crate::call::Call;
-use crate::object_store::{Announced, ByteStream, GetResult, HeadOptions, ObjectMeta, Reading, answered_range};
+use crate::http::Answer;
+use crate::object_store::{
+    Announced, ByteRange, ByteStream, GetResult, HeadOptions, ObjectMeta, Reading, Told, answered_range,
+};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result};
 
 const GET: &str = "object_store.get";
 const HEAD: &str = "object_store.head";
+/// Asks for the checksum, which is checked here.
+const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
 
 /// Which state is read, and on which conditions, as S3 takes it.
 #[derive(Default)]
@@ -24,23 +31,23 @@ struct Pin {
 
 impl Bucket {
     pub(super) async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
-        let subject = self.uri(key).to_string();
+        let subject = self.subject(key);
         let pin = self.pin(key, &options, &subject).await?;
         // The current state first, which in most cases is the one: to read by a version id takes another permission.
         let mut sent = self.fetch(key, &options, &pin, None, &subject).await;
         let elsewhere = match &sent {
-            Ok(output) => output.version_id() != pin.version_id.as_deref(),
+            Ok(answer) => answer.header("x-amz-version-id") != pin.version_id.as_deref(),
             Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PreconditionFailed),
         };
         if elsewhere && let Some(id) = &pin.version_id {
             sent = self.fetch(key, &options, &pin, Some(id), &subject).await;
         }
-        let output = match sent {
-            Ok(output) => output,
+        let answer = match sent {
+            Ok(answer) => answer,
             Err(error) => return Err(read_error(error, &pin)),
         };
         self.note_seen();
-        self.result(key, output, &options, subject)
+        self.result(key, answer, &options, subject)
     }
 
     async fn fetch(
@@ -50,60 +57,33 @@ impl Bucket {
         pin: &Pin,
         version_id: Option<&str>,
         subject: &str,
-    ) -> Result<GetObjectOutput> {
-        let request = self
-            .client()
-            .await?
-            .get_object()
-            .bucket(&self.name)
-            .key(key.as_str())
-            .set_range(options.range.map(|range| range.to_header()))
-            .set_version_id(version_id.map(str::to_owned))
-            .set_if_match(pin.if_match.clone())
-            .set_if_none_match(pin.if_none_match.clone());
+    ) -> Result<Answer> {
         let permission = if version_id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
         self.connection
             .retrier()
             .run(GET, subject, Safety::Read, |_| {
-                // Asked for by the bare header, so that the SDK does not check what is checked below.
-                let request = request.clone().customize().mutate_request(|request| {
-                    request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
-                });
-                async {
-                    let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, Call::reading(GET, subject, permission)))
-                }
+                let request = Request::new(Method::GET, Some(key))
+                    .parameter("versionId", version_id)
+                    .header(RANGE, options.range.map(ByteRange::to_header))
+                    .header(IF_MATCH, pin.if_match.as_deref())
+                    .header(IF_NONE_MATCH, pin.if_none_match.as_deref())
+                    .header(CHECKSUM_MODE, Some("ENABLED"));
+                self.ask(Call::reading(GET, subject, permission), request)
             })
             .await
     }
 
-    fn result(
-        &self,
-        key: &ObjectKey,
-        mut output: GetObjectOutput,
-        options: &GetOptions,
-        subject: String,
-    ) -> Result<GetResult> {
-        let came = length(output.content_length(), GET, &subject)?;
-        let (range, size) = answered_range(output.content_range(), came, options.range, &subject)?;
-        let body = std::mem::take(&mut output.body);
-        let meta = told!(key, size, output).into_meta();
+    fn result(&self, key: &ObjectKey, answer: Answer, options: &GetOptions, subject: String) -> Result<GetResult> {
+        let came = length(&answer.headers, GET, &subject)?;
+        let (range, size) = answered_range(answer.header("content-range"), came, options.range, &subject)?;
+        let meta = meta_of(key, size, &answer.headers);
         let announced = Announced {
             bytes: came,
             crc32c: meta.crc32c.filter(|_| came == size),
             patience: self.connection.retrier().policy().attempt_timeout,
             subject: subject.clone(),
         };
-        let chunks = futures_util::stream::try_unfold(body, move |mut body| {
-            let broken = {
-                let subject = subject.clone();
-                move |error| {
-                    Error::new(ErrorKind::Unavailable, GET, subject, "the connection broke within the answer")
-                        .with_source(error)
-                }
-            };
-            async move { Ok(body.try_next().await.map_err(broken)?.map(|chunk| (chunk, body))) }
-        });
+        let chunks = answer.body.map_err(move |failure| failure.into_reading_error(GET, &subject));
         Ok(GetResult { meta, range, body: ByteStream::answer(Reading::new(chunks, announced)) })
     }
 
@@ -131,7 +111,7 @@ impl Bucket {
     }
 
     pub(super) async fn head(&self, key: &ObjectKey, options: HeadOptions) -> Result<ObjectMeta> {
-        let subject = self.uri(key).to_string();
+        let subject = self.subject(key);
         let pin = match &options.version {
             Some(version) => {
                 let version = state(version, HEAD, &subject)?;
@@ -139,35 +119,32 @@ impl Bucket {
             }
             None => Pin::default(),
         };
-        let request = self
-            .client()
-            .await?
-            .head_object()
-            .bucket(&self.name)
-            .key(key.as_str())
-            .checksum_mode(ChecksumMode::Enabled)
-            .set_version_id(pin.version_id.clone())
-            .set_if_match(pin.if_match.clone());
         let sent = self
             .connection
             .retrier()
             .run(HEAD, &subject, Safety::Read, |_| {
-                let request = request.clone();
-                async {
-                    let sent = request.send().await;
-                    sent.map_err(|error| self.error(error, Call::reading(HEAD, &subject, "s3:GetObject")))
-                }
+                let request = Request::new(Method::HEAD, Some(key))
+                    .parameter("versionId", pin.version_id.as_deref())
+                    .header(IF_MATCH, pin.if_match.as_deref())
+                    .header(CHECKSUM_MODE, Some("ENABLED"));
+                self.ask(Call::reading(HEAD, &subject, "s3:GetObject"), request)
             })
             .await;
         match sent {
-            Ok(output) => {
+            Ok(answer) => {
                 self.note_seen();
-                let size = length(output.content_length(), HEAD, &subject)?;
-                Ok(told!(key, size, output).into_meta())
+                let size = length(&answer.headers, HEAD, &subject)?;
+                Ok(meta_of(key, size, &answer.headers))
             }
             Err(error) => Err(self.explain_not_found(read_error(error, &pin)).await),
         }
     }
+}
+
+fn length(headers: &HeaderMap, operation: &'static str, subject: &str) -> Result<u64> {
+    Told(headers).number(CONTENT_LENGTH.as_str()).ok_or_else(|| {
+        Error::new(ErrorKind::Internal, operation, subject, "the answer does not say how long the object is")
+    })
 }
 
 /// A failed read in the words of the contract.

@@ -1,17 +1,19 @@
 use std::sync::Arc;
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::EncodingType;
 use futures_util::stream::BoxStream;
+use http::Method;
 
 use super::bucket::Bucket;
-use super::page::{Page, Untouched};
+use super::page::Page;
+use super::request::Request;
 use crate::call::Call;
 use crate::object_store::{self, ListEntry, ListOptions, Pages};
 use crate::retry::Safety;
 use crate::{Error, ErrorKind, Result};
 
 const OPERATION: &str = "object_store.list";
+/// The most of a page that is read: a full one of the longest names, encoded, is well below it.
+const MAX_PAGE_BYTES: usize = 32 << 20;
 
 struct Listing {
     bucket: Arc<Bucket>,
@@ -55,33 +57,24 @@ impl Pages for Listing {
 impl Listing {
     async fn page(&self) -> Result<Page> {
         let Self { bucket, options, subject, .. } = self;
-        let request = bucket
-            .client()
-            .await?
-            .list_objects_v2()
-            .bucket(&bucket.name)
-            .prefix(&options.prefix)
-            .set_delimiter(options.delimiter.clone())
-            .set_max_keys(options.page_size.map(i32::from))
-            .set_start_after(options.start_after.clone())
-            .set_continuation_token(self.token.clone())
-            // Keys may hold what XML cannot.
-            .encoding_type(EncodingType::Url);
+        let size = options.page_size.map(|size| size.to_string());
+        let call = Call::reading(OPERATION, subject, "s3:ListBucket");
         let page = bucket
             .connection
             .retrier()
-            .run(OPERATION, subject, Safety::Read, |_| {
-                let untouched = Untouched::default();
-                let request = request.clone().customize().interceptor(untouched.clone());
-                async move {
-                    let sent = request.send().await;
-                    sent.map_err(|error| bucket.error(error, Call::reading(OPERATION, subject, "s3:ListBucket")))?;
-                    let body = ByteStream::new(untouched.take()).collect().await.map_err(|error| {
-                        let message = "the page of the listing broke off";
-                        Error::new(ErrorKind::Unavailable, OPERATION, subject, message).with_source(error)
-                    })?;
-                    Page::read(&body.into_bytes(), OPERATION, subject)
-                }
+            .run(OPERATION, subject, Safety::Read, |_| async {
+                let request = Request::new(Method::GET, None)
+                    .parameter("continuation-token", self.token.as_deref())
+                    .parameter("delimiter", options.delimiter.as_deref())
+                    // Keys may hold what XML cannot.
+                    .parameter("encoding-type", Some("url"))
+                    .parameter("list-type", Some("2"))
+                    .parameter("max-keys", size.as_deref())
+                    .parameter("prefix", Some(&options.prefix))
+                    .parameter("start-after", options.start_after.as_deref());
+                let answer = bucket.ask(call, request).await?;
+                let page = answer.bytes(MAX_PAGE_BYTES).await.map_err(|failure| call.lost(failure))?;
+                Page::read(&page, OPERATION, subject)
             })
             .await?;
         bucket.note_seen();

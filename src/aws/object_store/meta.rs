@@ -3,10 +3,21 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use aws_smithy_types::DateTime;
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName};
 
 use super::bucket::Bucket;
-use crate::object_store::{ContentHeaders, Crc32c, Metadata, ObjectMeta, Version, WRITE_ID_METADATA};
-use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
+use super::request::Request;
+use super::version::version;
+use crate::object_store::{ContentHeaders, Crc32c, Metadata, ObjectMeta, Told, Version, WRITE_ID_METADATA};
+use crate::{ObjectKey, PutOptions, WriteId};
+
+const METADATA: &str = "x-amz-meta-";
+const WRITE_ID: HeaderName = HeaderName::from_static("x-amz-meta-anycloud-write-id");
+const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
+const ENCRYPTION: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+const KMS_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+pub(super) const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-crc32c");
 
 /// What is sent with a new object beside its bytes.
 #[derive(Clone, Debug)]
@@ -37,6 +48,33 @@ impl Attributes {
     }
 }
 
+impl Request<'_> {
+    /// Sets the headers of a new object.
+    pub(super) fn attributes(self, options: &PutOptions, write_id: &WriteId, bucket: &Bucket) -> Self {
+        let ContentHeaders { content_type, content_encoding, content_disposition, content_language, cache_control } =
+            &options.headers;
+        let kms_key = options.encryption_key.as_deref().or(bucket.kms_key.as_deref());
+        let request = self
+            // S3's own default is another.
+            .header(CONTENT_TYPE, Some(content_type.as_deref().unwrap_or("application/octet-stream")))
+            .header(CONTENT_ENCODING, content_encoding.as_deref())
+            .header(CONTENT_DISPOSITION, content_disposition.as_deref())
+            .header(CONTENT_LANGUAGE, content_language.as_deref())
+            .header(CACHE_CONTROL, cache_control.as_deref())
+            .header(STORAGE_CLASS, options.storage_class.as_deref())
+            .header(ENCRYPTION, kms_key.map(|_| "aws:kms"))
+            .header(KMS_KEY, kms_key)
+            .header(WRITE_ID, Some(write_id.as_str()));
+        options.metadata.to_wire().fold(request, |request, (key, value)| {
+            // Keys are made of what names of headers may hold.
+            match HeaderName::try_from(format!("{METADATA}{key}")) {
+                Ok(name) => request.header(name, Some(value)),
+                Err(_) => request,
+            }
+        })
+    }
+}
+
 /// Puts the attributes on any of the requests that make an object: their builders share names, not a trait.
 macro_rules! with_attributes {
     ($request:expr, $attributes:expr) => {{
@@ -56,69 +94,40 @@ macro_rules! with_attributes {
 }
 pub(super) use with_attributes;
 
-/// What an answer tells of an object.
-pub(super) struct Told<'a> {
-    pub(super) key: &'a ObjectKey,
-    pub(super) size: u64,
-    pub(super) version: Version,
-    pub(super) last_modified: Option<&'a DateTime>,
-    pub(super) crc32c: Option<&'a str>,
-    pub(super) headers: ContentHeaders,
-    pub(super) metadata: Option<&'a HashMap<String, String>>,
-    pub(super) storage_class: Option<&'a str>,
-}
-
-/// What GetObject or HeadObject tells: their answers share names, not a trait.
-macro_rules! told {
-    ($key:expr, $size:expr, $output:expr) => {{
-        let output = &$output;
-        let etag = output.e_tag().unwrap_or_default();
-        $crate::aws::object_store::meta::Told {
-            key: $key,
-            size: $size,
-            version: $crate::aws::object_store::version::version(etag, output.version_id()),
-            last_modified: output.last_modified(),
-            crc32c: output.checksum_crc32_c(),
-            headers: $crate::object_store::ContentHeaders {
-                content_type: output.content_type().map(str::to_owned),
-                content_encoding: output.content_encoding().map(str::to_owned),
-                content_disposition: output.content_disposition().map(str::to_owned),
-                content_language: output.content_language().map(str::to_owned),
-                cache_control: output.cache_control().map(str::to_owned),
-            },
-            metadata: output.metadata(),
-            storage_class: output.storage_class().map(|class| class.as_str()),
-        }
-    }};
-}
-pub(super) use told;
-
-impl Told<'_> {
-    pub(super) fn into_meta(self) -> ObjectMeta {
-        let entries = self.metadata.into_iter().flatten();
-        let write_id = self.metadata.and_then(|entries| entries.get(WRITE_ID_METADATA));
-        ObjectMeta {
-            key: self.key.clone(),
-            size: self.size,
-            version: self.version,
-            last_modified: self.last_modified.map_or(SystemTime::UNIX_EPOCH, time),
-            // Of an object that others uploaded in parts it may be the checksum of checksums, `…-7`, which is no use.
-            crc32c: self.crc32c.and_then(Crc32c::from_base64),
-            headers: self.headers,
-            metadata: Metadata::from_wire(entries),
-            write_id: write_id.and_then(|text| WriteId::new(text.as_str()).ok()),
-            storage_class: self.storage_class.map(str::to_owned),
-        }
+/// What GetObject or HeadObject tells of an object of this size.
+pub(super) fn meta_of(key: &ObjectKey, size: u64, headers: &HeaderMap) -> ObjectMeta {
+    let told = Told(headers);
+    let write_id = told.text(WRITE_ID.as_str());
+    ObjectMeta {
+        key: key.clone(),
+        size,
+        version: version_of(headers),
+        last_modified: told.time("last-modified").unwrap_or(SystemTime::UNIX_EPOCH),
+        // Of an object that others uploaded in parts it may be the checksum of checksums, `…-7`, which is no use.
+        crc32c: told.text(CHECKSUM.as_str()).and_then(Crc32c::from_base64),
+        headers: told.content(),
+        metadata: Metadata::from_wire(told.entries(METADATA)),
+        write_id: write_id.and_then(|text| WriteId::new(text).ok()),
+        storage_class: told.text(STORAGE_CLASS.as_str()).map(str::to_owned),
     }
+}
+
+/// The version that an answer tells of.
+pub(super) fn version_of(headers: &HeaderMap) -> Version {
+    let told = Told(headers);
+    version(told.text("etag").unwrap_or_default(), told.text("x-amz-version-id"))
 }
 
 pub(super) fn time(at: &DateTime) -> SystemTime {
     SystemTime::try_from(*at).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// A length as S3 tells it.
-pub(super) fn length(told: Option<i64>, operation: &'static str, subject: &str) -> Result<u64> {
-    told.and_then(|length| u64::try_from(length).ok()).ok_or_else(|| {
-        crate::Error::new(ErrorKind::Internal, operation, subject, "the answer does not say how long the object is")
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_write_id_is_metadata_of_its_name() {
+        assert_eq!(WRITE_ID.as_str(), format!("{METADATA}{WRITE_ID_METADATA}"));
+    }
 }

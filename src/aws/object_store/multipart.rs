@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::condition::{Condition, judged};
 use super::meta::{Attributes, with_attributes};
 use super::version::version;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{Crc32c, PutResult, Write};
 use crate::retry::Safety;
@@ -63,7 +64,11 @@ impl Multipart {
             .run(operation, &subject, Safety::Read, |_| {
                 let request = request.clone();
                 async {
-                    request.send().await.map_err(|error| bucket.error(error, Call::reading(operation, &subject, PUT)))
+                    request
+                        .send()
+                        .silently()
+                        .await
+                        .map_err(|error| bucket.error(error, Call::reading(operation, &subject, PUT)))
                 }
             })
             .await;
@@ -97,7 +102,8 @@ impl Multipart {
             }
             Err(error) => {
                 // The reason for stopping is what the caller is told; what stays is swept up with the stale ones.
-                let _ = self.abort().await;
+                let retrier = self.bucket.connection.retrier().clone();
+                let _ = retrier.cleaning_up(self.abort()).await;
                 Err(error)
             }
         }
@@ -141,7 +147,7 @@ impl Multipart {
                 let (request, open) = (request.clone(), &open);
                 async {
                     let earlier = open.swap(true, Ordering::Relaxed);
-                    let answer = match request.send().await {
+                    let answer = match request.send().silently().await {
                         Ok(answer) => answer,
                         Err(error) => {
                             let error = bucket.error(error, Call::changing(operation, &subject, PUT));
@@ -233,7 +239,7 @@ pub(super) async fn abort(bucket: &Bucket, operation: &'static str, key: &Object
         .run(operation, &subject, Safety::Repeatable, |_| {
             let request = request.clone();
             let call = Call::changing(operation, &subject, "s3:AbortMultipartUpload");
-            async move { request.send().await.map_err(|error| bucket.error(error, call)) }
+            async move { request.send().silently().await.map_err(|error| bucket.error(error, call)) }
         })
         .await;
     match sent {

@@ -1,61 +1,19 @@
-//! Pages of a listing, read as they came: the SDK makes a tree of thirty allocations of every object.
+//! Pages of a listing.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 use quick_xml::Reader;
-use quick_xml::events::{BytesRef, Event};
+use quick_xml::events::Event;
 
 use super::list::decode;
 use super::meta::time;
 use super::version::version;
 use crate::aws::error::of_code;
+use crate::aws::xml::resolve;
 use crate::object_store::{ListEntry, ObjectSummary};
 use crate::{Error, ErrorKind, ObjectKey, Result};
-
-/// What the SDK gets to read instead.
-const NOTHING: &str = "<ListBucketResult/>";
-
-/// Keeps the body of a successful answer from the SDK.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Untouched(Arc<Mutex<Option<SdkBody>>>);
-
-impl Untouched {
-    pub(super) fn take(&self) -> SdkBody {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(SdkBody::empty)
-    }
-}
-
-#[dyn_dispatch_hint]
-impl Intercept for Untouched {
-    fn name(&self) -> &'static str {
-        "Untouched"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> std::result::Result<(), BoxError> {
-        let answer = context.response_mut();
-        if answer.status().is_success() {
-            let body = std::mem::replace(answer.body_mut(), SdkBody::from(NOTHING));
-            // The SDK compares them.
-            answer.headers_mut().insert("content-length", NOTHING.len().to_string());
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
-        }
-        Ok(())
-    }
-}
 
 /// One page: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 #[derive(Debug, Default)]
@@ -169,18 +127,6 @@ impl Item {
 
 fn moment(text: &str) -> Option<SystemTime> {
     DateTime::from_str(text, Format::DateTimeWithOffset).ok().map(|moment| time(&moment))
-}
-
-/// The character that `&…;` stands for.
-fn resolve(reference: &BytesRef<'_>) -> Option<char> {
-    match &**reference {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => reference.resolve_char_ref().ok().flatten(),
-    }
 }
 
 #[cfg(test)]

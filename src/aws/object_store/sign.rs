@@ -4,6 +4,7 @@ use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::bucket::Bucket;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::{SignMethod, SignOptions, SignedRequest, SignedUrl};
 use crate::{Error, ErrorKind, ObjectKey, Result};
@@ -15,7 +16,7 @@ impl Bucket {
         let start = SystemTime::now();
         let signed = self.presign(key, &options, start, options.expires_in).await?;
         // Only now are the credentials known that the signature was made with.
-        let left = self.connection.credentials_expiry().map(|end| end.duration_since(start).unwrap_or_default());
+        let left = self.connection.credentials().expiry().map(|end| end.duration_since(start).unwrap_or_default());
         let (signed, expires_in) = match left {
             Some(left) if left < options.expires_in => {
                 let whole = Duration::from_secs(left.as_secs());
@@ -55,7 +56,7 @@ impl Bucket {
                     .bucket(&self.name)
                     .key(key.as_str())
                     .set_response_content_disposition(options.response_content_disposition.clone());
-                let signed = request.presigned(config).await;
+                let signed = request.presigned(config).silently().await;
                 signed.map_err(|error| self.error(error, Call::reading(OPERATION, &subject, "s3:GetObject")))
             }
             SignMethod::Put => {
@@ -70,7 +71,7 @@ impl Bucket {
                     .set_if_none_match(options.create_only.then(|| "*".to_owned()))
                     .set_server_side_encryption(self.kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms))
                     .set_ssekms_key_id(self.kms_key.clone());
-                let signed = request.presigned(config).await;
+                let signed = request.presigned(config).silently().await;
                 signed.map_err(|error| self.error(error, Call::reading(OPERATION, &subject, "s3:PutObject")))
             }
         }

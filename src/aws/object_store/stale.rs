@@ -5,6 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::bucket::Bucket;
 use super::meta::time;
 use super::multipart::abort;
+use crate::aws::silence::Silent as _;
 use crate::call::Call;
 use crate::object_store::StaleUploads;
 use crate::retry::Safety;
@@ -33,7 +34,7 @@ impl Bucket {
                 .run(OPERATION, &subject, Safety::Read, |_| {
                     let request = request.clone();
                     let call = Call::reading(OPERATION, &subject, "s3:ListBucketMultipartUploads");
-                    async move { request.send().await.map_err(|error| self.error(error, call)) }
+                    async move { request.send().silently().await.map_err(|error| self.error(error, call)) }
                 })
                 .await?;
             let encoded = page.encoding_type().is_some();

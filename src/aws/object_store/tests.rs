@@ -11,27 +11,27 @@ use crate::object_store::{
 };
 use crate::{ErrorKind, GetOptions, ObjectKey, ObjectStore as _, PutMode, PutOptions, WriteId};
 
-async fn store(answers: impl IntoIterator<Item = Answer>) -> (Scripted, S3Store) {
+pub(super) async fn store(answers: impl IntoIterator<Item = Answer>) -> (Scripted, S3Store) {
     let server = Scripted::start(answers).await;
     let store = S3Store::with_connection(&server.config(), server.connection());
     (server, store)
 }
 
-fn key() -> ObjectKey {
+pub(super) fn key() -> ObjectKey {
     ObjectKey::new("k").unwrap()
 }
 
-fn create(id: &WriteId) -> PutOptions {
+pub(super) fn create(id: &WriteId) -> PutOptions {
     PutOptions { mode: PutMode::Create, write_id: Some(id.clone()), ..PutOptions::default() }
 }
 
 /// The form of an error: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn error(status: u16, code: &str) -> Answer {
+pub(super) fn error(status: u16, code: &str) -> Answer {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said so</Message></Error>");
     answer(status, &[("x-amz-request-id", "R1")], &body)
 }
 
-fn written() -> Answer {
+pub(super) fn written() -> Answer {
     answer(200, &[("etag", "\"e\"")], "")
 }
 
@@ -52,6 +52,7 @@ async fn a_put_sends_a_crc32c_and_no_sha256() {
     let request = &server.got()[0];
     assert_eq!(request.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
     assert_eq!(request.header("x-amz-checksum-crc32c"), Some("4waSgw=="));
+    assert_eq!(request.header("content-type"), Some("application/octet-stream"));
     assert_eq!((request.header("content-encoding"), request.body.as_str()), (None, "123456789"));
 }
 
@@ -131,7 +132,7 @@ const FAILED: &str = "<Error><Code>InternalError</Code><Message>We encountered a
 async fn upload(store: &S3Store, mode: PutMode) -> Box<dyn Upload> {
     let options = PutOptions { mode, ..PutOptions::default() };
     let mut upload = store.start_upload(&key(), options).await.unwrap();
-    upload.put_part(Bytes::from_static(b"123456789")).await.unwrap();
+    upload.put_part("123456789".into()).await.unwrap();
     upload
 }
 
@@ -176,7 +177,7 @@ async fn a_409_on_completion_after_a_lost_answer_may_be_its_echo() {
         let begun = [answer(200, &[], CREATED), written(), Answer::Lost, conflict(), found];
         let (_server, store) = store(begun.into_iter().chain([answer(204, &[], "")])).await;
         let mut upload = store.start_upload(&key(), create(&id)).await.unwrap();
-        upload.put_part(Bytes::from_static(b"123456789")).await.unwrap();
+        upload.put_part("123456789".into()).await.unwrap();
         let done = upload.finish(Crc32c::of(b"123456789")).await;
         assert_eq!(done.as_ref().is_ok_and(|put| put.write_id == id), ours, "{done:?}");
         assert!(ours || done.is_err_and(|error| error.kind() == ErrorKind::Indeterminate));

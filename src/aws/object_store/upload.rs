@@ -2,17 +2,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::Method;
 
 use super::bucket::{Bucket, MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES};
-use super::meta::Attributes;
+use super::meta::{Attributes, CHECKSUM};
 use super::multipart::{Multipart, PUT, Part};
+use super::request::Request;
 use crate::call::Call;
 use crate::http::RequestBody;
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
-use crate::retry::Safety;
+use crate::object_store::{Crc32c, PartRules, Payload, PutResult, Told, Upload};
+use crate::retry::{Safety, Setbacks};
 use crate::{Error, ErrorKind, ObjectKey, PutOptions, Result, WriteId};
 
 const UPLOAD: &str = "object_store.upload";
@@ -30,6 +30,7 @@ pub(super) struct S3Upload {
     multipart: Multipart,
     crc32c: Option<Crc32c>,
     count: u32,
+    setbacks: Setbacks,
 }
 
 impl S3Upload {
@@ -37,7 +38,7 @@ impl S3Upload {
         let write_id = options.write_id.clone().unwrap_or_else(WriteId::random);
         let attributes = Attributes::of_put(&options, &write_id, &bucket);
         let multipart = Multipart::create(bucket, UPLOAD, key, options.mode, write_id, &attributes, None).await?;
-        Ok(Self { multipart, crc32c: options.crc32c, count: 0 })
+        Ok(Self { multipart, crc32c: options.crc32c, count: 0, setbacks: Setbacks::default() })
     }
 }
 
@@ -47,15 +48,15 @@ impl Upload for S3Upload {
         RULES
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
         let bucket = Arc::clone(&self.multipart.bucket);
-        let subject = bucket.uri(&self.multipart.key).to_string();
-        let problem = match part.len() as u64 {
+        let subject = bucket.subject(&self.multipart.key);
+        let problem = match part.len() {
             _ if self.count >= MAX_PARTS => {
                 Some((ErrorKind::TooLarge, format!("an upload has at most {MAX_PARTS} parts")))
             }
             0 => Some((ErrorKind::InvalidInput, "the part is empty".to_owned())),
-            MAX_PUT_BYTES.. if part.len() as u64 > MAX_PUT_BYTES => {
+            MAX_PUT_BYTES.. if part.len() > MAX_PUT_BYTES => {
                 Some((ErrorKind::InvalidInput, format!("a part has at most {MAX_PUT_BYTES} bytes")))
             }
             _ => None,
@@ -67,11 +68,16 @@ impl Upload for S3Upload {
         let number = i32::try_from(self.count).unwrap_or(i32::MAX);
         let (key, upload_id) = (self.multipart.key.clone(), self.multipart.upload_id.clone());
         let parts = Arc::clone(self.multipart.parts());
+        let setbacks = self.setbacks.clone();
         Box::pin(async move {
-            let sent = send_part(&bucket, &key, &upload_id, number, part, &subject).await?;
+            let (sent, crc) = send_part(&bucket, &key, &upload_id, number, part, &subject, &setbacks).await?;
             Multipart::note(&parts, number, sent);
-            Ok(())
+            Ok(crc)
         })
+    }
+
+    fn setbacks(&self) -> u64 {
+        self.setbacks.count()
     }
 
     async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
@@ -84,8 +90,8 @@ impl Upload for S3Upload {
         if self.count == 0 {
             // S3 makes no object of no parts, but takes one empty part.
             let Multipart { bucket, key, upload_id, .. } = &self.multipart;
-            let subject = bucket.uri(key).to_string();
-            let part = send_part(bucket, key, upload_id, 1, Bytes::new(), &subject).await?;
+            let subject = bucket.subject(key);
+            let (part, _) = send_part(bucket, key, upload_id, 1, Payload::default(), &subject, &self.setbacks).await?;
             Multipart::note(self.multipart.parts(), 1, part);
             self.count = 1;
         }
@@ -102,33 +108,31 @@ async fn send_part(
     key: &ObjectKey,
     upload_id: &str,
     number: i32,
-    part: Bytes,
+    part: Payload,
     subject: &str,
-) -> Result<Part> {
-    let crc = Crc32c::of(&part).to_base64();
-    let client = bucket.client().await?;
-    let bytes = part.len() as u64;
+    setbacks: &Setbacks,
+) -> Result<(Part, Crc32c)> {
+    let sum = part.crc32c();
+    let crc = sum.to_base64();
+    let bytes = part.len();
     // A part is seen by nobody and replaces an earlier one of its number, so that a lost answer leaves nothing open.
-    let retrier = bucket.connection.retrier().for_body(bytes);
+    let retrier = bucket.connection.retrier().counting(setbacks).for_body(bytes);
+    let number = number.to_string();
     let sent = retrier
         .run(UPLOAD, subject, Safety::Read, |_| {
-            let request = client
-                .upload_part()
-                .bucket(&bucket.name)
-                .key(key.as_str())
-                .upload_id(upload_id)
-                .part_number(number)
-                .checksum_crc32_c(&crc)
-                .body(ByteStream::from_body_1_x(RequestBody::of([part.clone()]).watched(retrier.activity())))
-                .customize()
-                .disable_payload_signing();
-            async { request.send().await.map_err(|error| bucket.error(error, Call::reading(UPLOAD, subject, PUT))) }
+            let body = RequestBody::of(part.pieces().iter().cloned()).watched(retrier.activity());
+            let request = Request::new(Method::PUT, Some(key))
+                .parameter("partNumber", Some(&number))
+                .parameter("uploadId", Some(upload_id))
+                .header(CHECKSUM, Some(crc.as_str()))
+                .body(body);
+            bucket.written(Call::reading(UPLOAD, subject, PUT), request)
         })
         .await;
-    let Some(etag) = sent?.e_tag else {
-        return Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part"));
-    };
-    Ok(Part { etag, crc: Some(crc), bytes })
+    match Told(&sent?).text("etag") {
+        Some(etag) => Ok((Part { etag: etag.to_owned(), crc: Some(crc), bytes }, sum)),
+        None => Err(Error::new(ErrorKind::Internal, UPLOAD, subject, "the answer has no ETag for the part")),
+    }
 }
 
 impl fmt::Debug for S3Upload {

@@ -240,7 +240,9 @@ impl Vault {
         let moved = self.make_current(name, result, expected).await;
         if !moved.as_ref().is_err_and(Error::is_indeterminate) {
             // What stays is swept up when the labels run out.
-            let _ = self.move_stage(OPERATION, name, &label, None, Some(&version_of(id)?)).await;
+            let version = version_of(id)?;
+            let removal = self.move_stage(OPERATION, name, &label, None, Some(&version));
+            let _ = self.connection.retrier().cleaning_up(removal).await;
         }
         moved
     }

@@ -182,7 +182,7 @@ async fn no_log_and_no_error_holds_a_value_at_any_level() {
     let failed = store.put(&name(), value, PutSecretOptions::default()).await.unwrap_err();
     let quiet = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     // The control: what the SDK itself would have written of that answer.
-    let client = store.0.client().await.unwrap();
+    let client = store.0.each().client().await.unwrap();
     tracing::callsite::rebuild_interest_cache();
     client.put_secret_value().secret_id("db").secret_string("x").send().await.unwrap_err();
     drop(guard);

@@ -1,19 +1,16 @@
 use std::fmt;
-use std::sync::LazyLock;
 
 use aws_sdk_secretsmanager::Client;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use tokio::sync::OnceCell;
-use tracing::Dispatch;
-use tracing::instrument::WithSubscriber as _;
-use tracing::subscriber::NoSubscriber;
 
 use crate::aws::connection::Connection;
 use crate::aws::error::classify_secret;
+use crate::aws::silence::Silent as _;
 use crate::call::{Call, Effect};
-use crate::retry::Safety;
+use crate::retry::{Retrier, Retrying, Safety};
 use crate::secret_store::{MAX_SECRET_BYTES, SecretCapabilities};
 use crate::{Result, SecretName};
 
@@ -27,10 +24,6 @@ pub(super) const CAPABILITIES: SecretCapabilities = SecretCapabilities {
     stored_checksum: false,
     max_value_bytes: MAX_SECRET_BYTES,
 };
-
-/// Hears nothing. Registered like any other: the empty dispatch of `tracing` would, where it is the first to meet an
-/// event of the SDK, silence it for good, also for calls that hold no secret.
-static SILENCE: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// The account's secrets, and the client that the first call makes.
 pub(super) struct Vault {
@@ -89,14 +82,19 @@ impl Vault {
         self.connection
             .retrier()
             .run(operation, name, safety, |_| {
-                // At its finest level the SDK logs requests and answers, values included.
-                let sending = send(client).with_subscriber(SILENCE.clone());
+                let sending = send(client).silently();
                 async move {
                     let sent = sending.await;
                     sent.map_err(|error| classify_secret(&error, Call { operation, subject: name, effect, permission }))
                 }
             })
             .await
+    }
+}
+
+impl Retrying for Vault {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn cases() -> Vec<Case<Fixture>> {
         a_large_object_streams_whole_and_in_order,
         a_read_that_is_dropped_harms_nobody,
         files_go_up_and_come_down_the_same,
+        a_dropped_download_is_taken_up_and_leaves_nothing,
     ]
 }
 
@@ -106,7 +107,9 @@ async fn files_go_up_and_come_down_the_same(fixture: Fixture) {
         let seen = std::sync::Arc::clone(&seen);
         let callback: crate::object_store::ProgressCallback = std::sync::Arc::new(move |progress| {
             assert_eq!(progress.total, Some(10_000_001));
-            seen.store(progress.bytes, std::sync::atomic::Ordering::Relaxed);
+            assert!(progress.bytes == 0 || progress.rate > 0.0, "{progress:?}");
+            let before = seen.swap(progress.bytes, std::sync::atomic::Ordering::Relaxed);
+            assert!(before <= progress.bytes, "{before} and then {progress:?}");
         });
         Some(callback)
     };
@@ -120,6 +123,42 @@ async fn files_go_up_and_come_down_the_same(fixture: Fixture) {
     let missing = fixture.store.upload_file(&directory.join("no"), &key, Default::default(), None).await;
     assert_eq!(kind(missing), ErrorKind::NotFound);
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2, "nothing half-written stays behind");
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+async fn a_dropped_download_is_taken_up_and_leaves_nothing(fixture: Fixture) {
+    const SIZE: usize = (20 << 20) + 1;
+    let directory = std::env::temp_dir().join(super::unique("anycloud"));
+    std::fs::create_dir(&directory).unwrap();
+    let (to, key) = (directory.join("to"), fixture.key("large"));
+    for content in [pattern(SIZE), pattern(SIZE + 1)[1..].to_vec()] {
+        let content = Bytes::from(content);
+        fixture.store.put_bytes(&key, content.clone()).await.unwrap();
+        let far = std::sync::Arc::new(tokio::sync::Notify::new());
+        let told = std::sync::Arc::clone(&far);
+        let progress: crate::object_store::ProgressCallback = std::sync::Arc::new(move |progress| {
+            if progress.bytes > 4 << 20 {
+                told.notify_one();
+            }
+        });
+        tokio::select! {
+            biased;
+            () = far.notified() => {}
+            ended = fixture.store.download_file(&key, &to, Some(progress)) => panic!("not dropped: {ended:?}"),
+        }
+        assert!(directory.join("to.anycloud-partial").exists(), "what came is kept");
+    }
+    // What is kept is of the second object, and the first is gone.
+    let first = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let seen = std::sync::Arc::clone(&first);
+    let progress: crate::object_store::ProgressCallback = std::sync::Arc::new(move |progress| {
+        use std::sync::atomic::Ordering::Relaxed;
+        let _ = seen.compare_exchange(0, progress.bytes, Relaxed, Relaxed);
+    });
+    fixture.store.download_file(&key, &to, Some(progress)).await.unwrap();
+    assert!(std::fs::read(&to).unwrap() == pattern(SIZE + 1)[1..]);
+    assert!(first.load(std::sync::atomic::Ordering::Relaxed) > 2 << 20, "what was kept is not fetched again");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "nothing half-written stays behind");
     std::fs::remove_dir_all(&directory).unwrap();
 }
 

@@ -65,7 +65,7 @@ async fn nothing_is_visible_before_an_upload_is_finished(fixture: Fixture) {
     let bytes = Bytes::from(pattern(2 * PART));
     let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
     for part in 0..2 {
-        upload.put_part(bytes.slice(part * PART..(part + 1) * PART)).await.unwrap();
+        upload.put_part(bytes.slice(part * PART..(part + 1) * PART).into()).await.unwrap();
         assert!(!fixture.store.exists(&key).await.unwrap());
         assert!(fixture.store.list_all(&fixture.prefix).await.unwrap().is_empty());
     }
@@ -76,7 +76,7 @@ async fn nothing_is_visible_before_an_upload_is_finished(fixture: Fixture) {
 async fn an_aborted_or_dropped_upload_publishes_nothing(fixture: Fixture) {
     let key = fixture.key("a");
     let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
-    upload.put_part(Bytes::from(pattern(PART))).await.unwrap();
+    upload.put_part(pattern(PART).into()).await.unwrap();
     upload.abort().await.unwrap();
     let mut writer = fixture.store.writer(&key, PutOptions::default()).with_parts(PART as u64, 2);
     writer.write(pattern(2 * PART + 1)).await.unwrap();
@@ -131,7 +131,7 @@ async fn an_upload_with_a_wrong_checksum_publishes_nothing(fixture: Fixture) {
     }
     let key = fixture.key("a");
     let mut upload = fixture.store.start_upload(&key, PutOptions::default()).await.unwrap();
-    upload.put_part(Bytes::from(pattern(PART))).await.unwrap();
+    upload.put_part(pattern(PART).into()).await.unwrap();
     assert_eq!(kind(upload.finish(Crc32c(7)).await), ErrorKind::Corrupt);
     assert!(!fixture.store.exists(&key).await.unwrap());
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 
 use super::failed;
+use super::footer::{check_columns, check_lists};
 use crate::object_store::{ByteRange, GetOptions, ObjectStore, Version};
 use crate::{ErrorKind, ObjectKey, Result};
 
@@ -47,13 +48,15 @@ impl<S: ObjectStore + ?Sized> RangeReader<S> {
         let mut tail_start = result.range.start;
         let mut tail = result.bytes().await?;
         let mut footer = ParquetMetaDataReader::new();
-        let mut parsed = footer.try_parse_sized(&tail, size);
+        let mut parsed = check_lists(&tail).and_then(|()| footer.try_parse_sized(&tail, size));
         if let Err(ParquetError::NeedMoreData(needed)) = parsed {
             tail_start = size.saturating_sub(needed as u64);
             tail = range(&*store, &key, &version, tail_start..size).await?;
-            parsed = footer.try_parse_sized(&tail, size);
+            parsed = check_lists(&tail).and_then(|()| footer.try_parse_sized(&tail, size));
         }
-        let metadata = parsed.and_then(|()| footer.finish()).map_err(|error| failed(error, OPERATION, &subject))?;
+        let metadata = parsed.and_then(|()| footer.finish());
+        let metadata = metadata.and_then(|metadata| check_columns(&metadata, size).map(|()| metadata));
+        let metadata = metadata.map_err(|error| failed(error, OPERATION, &subject))?;
         Ok(Self { store, key, version, tail, tail_start, metadata: Arc::new(metadata) })
     }
 

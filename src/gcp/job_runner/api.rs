@@ -18,7 +18,7 @@ use super::super::place::Place;
 use super::limiter::Limiter;
 use super::name::Name;
 use super::observe;
-use crate::retry::Safety;
+use crate::retry::{Retrier, Retrying, Safety};
 use crate::{Error, ErrorKind, JobExecution, JobName, Result};
 
 /// <https://cloud.google.com/logging/quotas#api-limits>: 60 reads a minute and project; with a rest before, ten at
@@ -251,6 +251,12 @@ impl Api {
             list.set_order_by(order).set_page_size(size).set_page_token(token).send().await
         };
         self.send(call("job_runner.logs", "logging.logEntries.list"), subject, Safety::Read, request).await
+    }
+}
+
+impl Retrying for Api {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
     }
 }
 

@@ -13,6 +13,7 @@ use super::submit::{CLOCK_SKEW, LOOKS, OPERATION};
 use crate::formats::json;
 use crate::job_runner::Submission;
 use crate::object_store::{ContentHeaders, DeleteOptions, Version};
+use crate::retry::{in_time, later};
 use crate::{Error, ErrorKind, GetOptions, JobName, ObjectKey, ObjectStore, PutMode, PutOptions, Result};
 
 /// For so long after it took its claim a holder may begin to send the run, which then may take a call's time.
@@ -70,14 +71,16 @@ impl Claims<'_> {
     pub(super) async fn turn(&self) -> Result<Turn> {
         let key = self.submission.id.claim_key()?;
         let begun = Instant::now();
-        let patience = begun + self.api.call_timeout();
+        // What is left then is for taking over a claim, and for the run.
+        let patience = later(begun, self.api.call_timeout() / 10 * 9);
+        let is_late = || Instant::now() + LOOK_INTERVAL >= patience;
         let mut mode = PutMode::Create;
         loop {
             let send_before = Instant::now() + SENDING;
             let taken = self.exchange.put(&key, self.record()?, options(mode)).await;
             match taken {
                 Ok(put) => return Ok(Turn::Ours(Claim { key, version: put.version, send_before })),
-                Err(error) if is_taken(&error) && Instant::now() >= patience => return Err(self.busy()),
+                Err(error) if is_taken(&error) && is_late() => return Err(self.busy()),
                 Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(unclaimed(error, self.job)),
             }
@@ -97,7 +100,7 @@ impl Claims<'_> {
                         return Err(self.submission.conflict(self.job));
                     }
                     Some((record, _)) if record.holder == self.holder => {}
-                    Some(_) if Instant::now() + LOOK_INTERVAL >= patience => return Err(self.busy()),
+                    Some(_) if is_late() => return Err(self.busy()),
                     Some(_) => {}
                 }
             };
@@ -141,7 +144,9 @@ impl Claims<'_> {
             Err(error) => return Err(error.with_operation(OPERATION, self.job)),
         };
         let version = found.meta.version.clone();
-        let body = found.bytes().await.map_err(|error| error.with_operation(OPERATION, self.job))?;
+        let body = in_time(OPERATION, self.job, found.bytes())
+            .await
+            .map_err(|error| error.with_operation(OPERATION, self.job))?;
         Ok(Some((json::parse(&body, OPERATION, key)?, version)))
     }
 

@@ -12,6 +12,7 @@ use super::api::{Api, Begun};
 use super::claim::{Claims, Turn};
 use super::{lookup, observe};
 use crate::job_runner::{Submission, SubmissionId};
+use crate::retry::{Retrying as _, in_time, pause};
 use crate::{Error, ErrorKind, JobExecution, JobName, JobRequest, ObjectStore, Result, random};
 
 pub(super) const OPERATION: &str = "job_runner.run";
@@ -58,7 +59,7 @@ impl Submitter {
         let repeatable = request.idempotency_key.is_some();
         let mut submission = Submission::new(job, &request)?;
         let turn = self.turn(&submission.id);
-        let _turn = turn.lock().await;
+        let _turn = in_time(OPERATION, job, async { Ok(turn.lock().await) }).await?;
         if repeatable && let Some(found) = lookup::by_submission(api, OPERATION, job, &submission.id, None).await? {
             return accept(api, job, &submission, &found).await;
         }
@@ -71,13 +72,14 @@ impl Submitter {
             };
             let started = submit(api, exchange, job, &request, &mut submission, Some(claim.send_before)).await;
             if started.as_ref().is_err_and(|error| !error.may_have_applied()) {
-                claims.give_up(claim).await;
+                api.retrier().cleaning_up(claims.give_up(claim)).await;
             }
             started?
         } else {
             submit(api, exchange, job, &request, &mut submission, None).await?
         };
-        let execution = api.observed(OPERATION, &started).await?;
+        // It has been submitted; only how it does could not be read.
+        let execution = api.observed(OPERATION, &started).await.map_err(Error::into_indeterminate)?;
         // It is ours, whether or not the answer repeats the variables.
         Ok(JobExecution { submission: Some(submission.id), attempt: request.attempt.get(), ..execution })
     }
@@ -144,8 +146,8 @@ async fn start(
         let settled = gax::is_settled(&error);
         let looks = if settled { LOOKS_AFTER_AN_ANSWER } else { LOOKS.len() };
         let mut known = false;
-        for pause in &LOOKS[..looks] {
-            tokio::time::sleep(*pause).await;
+        for wait in &LOOKS[..looks] {
+            pause(*wait).await;
             match lookup::by_submission(api, OPERATION, job, &submission.id, since).await {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => known = true,

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::Method;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::OnceCell;
 
@@ -13,7 +13,7 @@ use crate::gcp::error::classify;
 use crate::gcp::signer;
 use crate::http::{Answer, HttpClient, RequestBody, Transport};
 use crate::object_store::{ObjectCapabilities, Scheme};
-use crate::retry::Activity;
+use crate::retry::{Activity, Retrier, Retrying};
 use crate::{Config, ErrorKind, ObjectKey, ObjectUri, Result};
 
 const SERVICE: &str = "https://storage.googleapis.com";
@@ -37,7 +37,7 @@ pub(super) const CAPABILITIES: ObjectCapabilities = ObjectCapabilities {
     sign_create_only: true,
     max_object_bytes: MAX_OBJECT_BYTES,
     max_put_bytes: MAX_OBJECT_BYTES,
-    // With a key file; without one less.
+    // With a key file; without one it is cut short.
     max_sign_expiry: signer::LONGEST,
 };
 
@@ -57,6 +57,7 @@ pub(super) struct Bucket {
     pub(super) parallel_uploads: Option<bool>,
     pub(super) suitability: OnceCell<Suitability>,
     pub(super) endpoint: String,
+    upload_url: String,
     pub(super) connection: Connection,
     pub(super) transport: Arc<dyn Transport>,
 }
@@ -94,12 +95,15 @@ impl Request {
 
 impl Bucket {
     pub(super) fn new(config: &Config, connection: Connection) -> Self {
+        let endpoint = config.gcp.storage_endpoint.clone().unwrap_or_else(|| SERVICE.to_owned());
+        let upload_url = format!("{endpoint}/upload/storage/v1/b/{}/o", encode(&config.gcp.bucket));
         Self {
             name: config.gcp.bucket.clone(),
             kms_key: config.gcp.kms_key.clone(),
             parallel_uploads: config.gcp.parallel_uploads,
             suitability: OnceCell::new(),
-            endpoint: config.gcp.storage_endpoint.clone().unwrap_or_else(|| SERVICE.to_owned()),
+            endpoint,
+            upload_url,
             connection,
             transport: Arc::new(HttpClient::new(config.allow_http)),
         }
@@ -107,6 +111,11 @@ impl Bucket {
 
     pub(super) fn uri(&self, key: &ObjectKey) -> ObjectUri {
         ObjectUri { scheme: Scheme::Gs, bucket: self.name.clone(), key: key.clone() }
+    }
+
+    /// The same as text, at once.
+    pub(super) fn subject(&self, key: &ObjectKey) -> String {
+        [Scheme::Gs.as_str(), "://", &self.name, "/", key.as_str()].concat()
     }
 
     /// The address of the bucket in the JSON API.
@@ -125,23 +134,24 @@ impl Bucket {
     }
 
     /// Where objects are made.
-    pub(super) fn upload_url(&self) -> String {
-        format!("{}/upload/storage/v1/b/{}/o", self.endpoint, encode(&self.name))
+    pub(super) fn upload_url(&self) -> &str {
+        &self.upload_url
     }
 
     /// Sends a request once. Every answer is an answer here.
     pub(super) async fn send(&self, call: Call<'_>, request: Request) -> Result<Answer> {
         let invalid = || call.error(ErrorKind::Internal, "the request could not be put together");
-        let mut builder = http::Request::builder().method(request.method.clone()).uri(&request.url);
-        for (name, value) in &request.headers {
-            builder = builder.header(*name, value);
+        let is_get = request.method == Method::GET;
+        let mut builder = http::Request::builder().method(request.method).uri(request.url);
+        for (name, value) in request.headers {
+            builder = builder.header(name, HeaderValue::try_from(value).map_err(|_| invalid())?);
         }
-        if request.method != Method::GET {
+        if !is_get {
             builder = builder.header(CONTENT_LENGTH, request.body.len());
         }
         let mut sent = builder
-            .header(ACCEPT_ENCODING, "gzip")
-            .header(USER_AGENT, concat!("anycloud/", env!("CARGO_PKG_VERSION")))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
+            .header(USER_AGENT, HeaderValue::from_static(concat!("anycloud/", env!("CARGO_PKG_VERSION"))))
             .body(request.body)
             .map_err(|_| invalid())?;
         self.connection.authorize(sent.headers_mut(), call.operation, call.subject).await?;
@@ -169,6 +179,12 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(call: Call<'_>, an
         let error = call.error(ErrorKind::Unavailable, message);
         if call.effect == Effect::Changes { error.with_may_have_applied() } else { error }
     })
+}
+
+impl Retrying for Bucket {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
+    }
 }
 
 impl fmt::Debug for Bucket {

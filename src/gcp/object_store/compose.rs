@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::bucket::{Bucket, Request};
 use super::condition;
 use super::put::to_json;
-use super::resource::{NewObject, Resource};
+use super::resource::{Made, NewObject};
 use crate::call::Call;
 use crate::http::RequestBody;
 use crate::object_store::{Crc32c, PutResult, Write};
-use crate::retry::Safety;
+use crate::retry::{Retrier, Safety};
 use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId};
 
 /// The most sources of one call: <https://cloud.google.com/storage/quotas#objects>
@@ -54,6 +54,7 @@ impl Bucket {
     /// versioning keeps them.
     pub(super) async fn compose(
         &self,
+        retrier: &Retrier,
         key: &ObjectKey,
         components: &[Component],
         options: &PutOptions,
@@ -73,20 +74,20 @@ impl Bucket {
             delete_source_objects: true,
         };
         let url = format!(
-            "{}/compose?fields=generation,crc32c,size{}{}",
+            "{}/compose?fields={}{}{}",
             self.object_url(key),
+            Made::FIELDS,
             condition::query(&options.mode, operation, &subject)?,
             self.kms_query("kmsKeyName", options.encryption_key.as_deref())
         );
         let request = Request::new(Method::POST, url)
             .header("content-type", "application/json; charset=UTF-8")
             .body(RequestBody::of([to_json(&body, call)?.into()]));
-        let retrier = self.connection.retrier();
         let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let sent = retrier
             .run(operation, &subject, Safety::Repeatable, |_| {
                 let request = request.clone();
-                async move { self.ask_json::<Resource>(call, request).await }
+                async move { self.ask_json::<Made>(call, request).await }
             })
             .await;
         let write = Write { operation, key, mode: &options.mode, id, begun, deadline };

@@ -3,19 +3,21 @@
 //! <https://cloud.google.com/storage/docs/parallel-composite-uploads>
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::future::{BoxFuture, join_all};
 
 use super::bucket::{Bucket, MAX_OBJECT_BYTES};
+use super::components::{Components, Run};
 use super::compose::{Component, MAX_SOURCES, sum};
 use super::condition;
 use super::temporaries::Temporaries;
 use super::version::generation;
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::object_store::{Crc32c, PartRules, Payload, PutResult, Upload};
+use crate::retry::{Retrier, Retrying as _, Setbacks, until};
+use crate::transfer::Task;
 use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
 
 const START: &str = "object_store.start_upload";
@@ -27,23 +29,35 @@ const ABORT: &str = "object_store.abort_upload";
 pub(super) const LARGE_BYTES: u64 = 32 << 20;
 /// Parts are held in memory while they travel; nothing is won by larger ones.
 const MAX_PART_BYTES: u64 = 64 << 20;
-/// How many intermediate objects are composed at the same time.
-const PARALLEL: usize = 8;
+/// What the names of intermediate objects start with; those of parts are numbers.
+const JOINED: &str = "joined-";
 
 const RULES: PartRules =
     PartRules { min_bytes: 1, multiple_of: 1, max_bytes: MAX_PART_BYTES, max_parts: u32::MAX, parallel: true };
 
 /// An upload whose parts are temporary objects. Dropped unfinished, it removes them.
 pub(super) struct ComposedUpload {
-    temporaries: Temporaries,
+    shared: Arc<Shared>,
     key: ObjectKey,
-    subject: String,
     options: PutOptions,
-    id: WriteId,
-    /// In the order of the parts; `None` as long as a part is on its way.
-    components: Arc<Mutex<Vec<Option<Component>>>>,
     total: u64,
     over: bool,
+}
+
+/// What the parts that travel know of the upload.
+struct Shared {
+    temporaries: Temporaries,
+    subject: String,
+    /// How a temporary object is written: as what it becomes a part of, which has
+    /// [the storage class of its sources](https://cloud.google.com/storage/docs/composite-objects).
+    temporary: PutOptions,
+    id: WriteId,
+    components: Mutex<Components>,
+    /// The names of intermediate objects.
+    names: AtomicUsize,
+    /// Intermediate objects that are being composed.
+    joining: Mutex<Vec<Task<()>>>,
+    setbacks: Setbacks,
 }
 
 impl ComposedUpload {
@@ -51,35 +65,30 @@ impl ComposedUpload {
         let subject = bucket.uri(key).to_string();
         condition::query(&options.mode, START, &subject)?;
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
-        Ok(Self {
-            temporaries: Temporaries::new(bucket),
-            key: key.clone(),
-            subject,
-            options,
-            id,
-            components: Arc::default(),
-            total: 0,
-            over: false,
-        })
-    }
-
-    /// How a temporary object is written: as what it becomes a part of, which has
-    /// [the storage class of its sources](https://cloud.google.com/storage/docs/composite-objects).
-    fn temporary(&self) -> PutOptions {
-        PutOptions {
+        let temporary = PutOptions {
             mode: PutMode::Create,
-            write_id: Some(self.id.clone()),
-            storage_class: self.options.storage_class.clone(),
-            encryption_key: self.options.encryption_key.clone(),
+            write_id: Some(id.clone()),
+            storage_class: options.storage_class.clone(),
+            encryption_key: options.encryption_key.clone(),
             ..PutOptions::default()
-        }
+        };
+        let shared = Shared {
+            temporaries: Temporaries::new(bucket),
+            subject,
+            temporary,
+            id,
+            components: Mutex::default(),
+            names: AtomicUsize::new(0),
+            joining: Mutex::default(),
+            setbacks: Setbacks::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), key: key.clone(), options, total: 0, over: false })
     }
 
     /// The parts, if all have arrived and are what the checksums say.
     fn arrived(&self, crc32c: Crc32c) -> Result<Vec<Component>> {
-        let refused = |kind, message| Err(Error::new(kind, FINISH, &self.subject, message));
-        let components = self.components.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(components) = components.into_iter().collect::<Option<Vec<_>>>() else {
+        let refused = |kind, message| Err(Error::new(kind, FINISH, &self.shared.subject, message));
+        let Some(components) = self.shared.components().whole() else {
             return refused(ErrorKind::InvalidInput, "not all parts of this upload have succeeded");
         };
         let (actual, _) = sum(&components);
@@ -89,39 +98,91 @@ impl ComposedUpload {
         Ok(components)
     }
 
-    /// Whether nothing is on its way any more. What is may arrive late, and the drop looks for it.
-    fn is_quiet(&self) -> bool {
-        self.components.lock().unwrap_or_else(PoisonError::into_inner).iter().all(Option::is_some)
+    async fn publish(&self, crc32c: Crc32c) -> Result<PutResult> {
+        let shared = &self.shared;
+        let joining = std::mem::take(&mut *shared.joining());
+        for joined in join_all(joining).await {
+            joined?;
+        }
+        let mut components = self.arrived(crc32c)?;
+        while components.len() > MAX_SOURCES {
+            let surplus = shared.components().surplus();
+            if let Some(run) = surplus {
+                shared.join(run).await?;
+            }
+            components = self.arrived(crc32c)?;
+        }
+        let bucket = &shared.temporaries.bucket;
+        if components.is_empty() {
+            let options = PutOptions { write_id: Some(shared.id.clone()), ..self.options.clone() };
+            return bucket.put(&self.key, Payload::default(), options).await;
+        }
+        bucket.compose(&shared.retrier(), &self.key, &components, &self.options, &shared.id, FINISH).await
     }
 
-    async fn publish(&self, crc32c: Crc32c) -> Result<PutResult> {
-        let mut components = self.arrived(crc32c)?;
-        let bucket = &self.temporaries.bucket;
-        if components.is_empty() {
-            let options = PutOptions { write_id: Some(self.id.clone()), ..self.options.clone() };
-            return bucket.put(&self.key, Bytes::new(), options).await;
+    /// With more time the more parts there are, each of which is named in some request.
+    fn copying(&self) -> Retrier {
+        self.shared.temporaries.bucket.retrier().for_copy(self.total)
+    }
+}
+
+impl Shared {
+    fn components(&self) -> MutexGuard<'_, Components> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn joining(&self) -> MutexGuard<'_, Vec<Task<()>>> {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is on its way any more. What is may arrive late, and the drop looks for it.
+    fn is_quiet(&self) -> bool {
+        self.components().whole().is_some()
+    }
+
+    fn retrier(&self) -> Retrier {
+        self.temporaries.bucket.connection.retrier().counting(&self.setbacks)
+    }
+
+    /// Removes what is left.
+    async fn sweep(&self) {
+        if let Err(error) = self.temporaries.remove(FINISH, &self.subject).await {
+            tracing::warn!(%error, "the parts of an upload could not be removed; a sweep of stale uploads finds them");
         }
-        let mut number = components.len();
-        while components.len() > MAX_SOURCES {
-            let groups: Vec<Vec<Component>> = components.chunks(MAX_SOURCES).map(<[_]>::to_vec).collect();
-            let first = number;
-            number += groups.len();
-            components = stream::iter(groups.into_iter().zip(first..))
-                .map(|(group, number)| self.join(group, number))
-                .buffered(PARALLEL)
-                .try_collect()
-                .await?;
+    }
+
+    async fn send(&self, number: usize, part: Payload) -> Result<Crc32c> {
+        let key = self.temporaries.key(number)?;
+        let (bucket, bytes, crc) = (&self.temporaries.bucket, part.len(), part.crc32c());
+        let options = PutOptions { crc32c: Some(crc), ..self.temporary.clone() };
+        let put = bucket.put_with(&self.retrier(), &key, part, options).await;
+        let version = put.map_err(|error| unseen(error, PART, &self.subject))?.version;
+        let component = Component { key, generation: generation(&version, PART, &self.subject)?, crc, bytes };
+        self.components().arrived(number, component);
+        Ok(crc)
+    }
+
+    /// Composes what can be composed already, while other parts travel.
+    fn join_some(self: &Arc<Self>) {
+        let run = self.components().run();
+        if let Some(run) = run {
+            let shared = Arc::clone(self);
+            self.joining().push(Task::spawn(async move { shared.join(run).await }));
         }
-        bucket.compose(&self.key, &components, &self.options, &self.id, FINISH).await
     }
 
     /// Makes one temporary object of several.
-    async fn join(&self, components: Vec<Component>, number: usize) -> Result<Component> {
-        let key = self.temporaries.key(number)?;
-        let composed = self.temporaries.bucket.compose(&key, &components, &self.temporary(), &self.id, FINISH).await;
+    async fn join(&self, run: Run) -> Result<()> {
+        let name = format!("{JOINED}{}", self.names.fetch_add(1, Ordering::Relaxed));
+        let key = self.temporaries.key(name)?;
+        let bucket = &self.temporaries.bucket;
+        let (retrier, options) = (self.retrier(), &self.temporary);
+        let composed = bucket.compose(&retrier, &key, &run.components, options, &self.id, FINISH).await;
         let version = composed.map_err(|error| unseen(error, FINISH, &self.subject))?.version;
-        let (crc, bytes) = sum(&components);
-        Ok(Component { key, generation: generation(&version, FINISH, &self.subject)?, crc, bytes })
+        let (crc, bytes) = sum(&run.components);
+        let component = Component { key, generation: generation(&version, FINISH, &self.subject)?, crc, bytes };
+        self.components().joined(&run, component);
+        Ok(())
     }
 }
 
@@ -137,9 +198,9 @@ impl Upload for ComposedUpload {
         RULES
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
-        let bytes = part.len() as u64;
-        let subject = self.subject.clone();
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
+        let bytes = part.len();
+        let subject = &self.shared.subject;
         let problem = match bytes {
             0 => Some((ErrorKind::InvalidInput, "the part is empty")),
             _ if bytes > MAX_PART_BYTES => Some((ErrorKind::InvalidInput, "a part holds at most 64 MiB")),
@@ -147,53 +208,57 @@ impl Upload for ComposedUpload {
             _ => None,
         };
         if let Some((kind, message)) = problem {
-            return Box::pin(async move { Err(Error::new(kind, PART, subject, message)) });
+            let error = Error::new(kind, PART, subject, message);
+            return Box::pin(async move { Err(error) });
         }
         self.total += bytes;
-        let components = Arc::clone(&self.components);
-        let number = {
-            let mut components = components.lock().unwrap_or_else(PoisonError::into_inner);
-            components.push(None);
-            components.len() - 1
-        };
-        let (bucket, key, options) =
-            (Arc::clone(&self.temporaries.bucket), self.temporaries.key(number), self.temporary());
+        let (number, shared) = (self.shared.components().expect(), Arc::clone(&self.shared));
         Box::pin(async move {
-            let (key, crc) = (key?, Crc32c::of(&part));
-            let put = bucket.put(&key, part, PutOptions { crc32c: Some(crc), ..options }).await;
-            let version = put.map_err(|error| unseen(error, PART, &subject))?.version;
-            let component = Component { key, generation: generation(&version, PART, &subject)?, crc, bytes };
-            components.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(component);
-            Ok(())
+            let crc = shared.send(number, part).await?;
+            shared.join_some();
+            Ok(crc)
         })
     }
 
+    fn setbacks(&self) -> u64 {
+        self.shared.setbacks.count()
+    }
+
     async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
-        let published = self.publish(crc32c).await;
+        let retrier = self.copying();
+        let published = until(retrier.deadline(), self.publish(crc32c)).await;
         // A composition that may still come finds no parts any more, and so it never will.
-        if let Err(error) = self.temporaries.remove(FINISH, &self.subject).await {
-            tracing::warn!(%error, "the parts of an upload could not be removed; a sweep of stale uploads finds them");
+        if published.is_err() || self.setbacks() > 0 {
+            retrier.cleaning_up(self.shared.sweep()).await;
+        } else if self.shared.temporaries.bucket.connection.is_emulator() {
+            // Composing has deleted the parts, which not every emulator knows. Nobody has to wait for that.
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { shared.sweep().await });
         }
-        self.over = self.is_quiet();
+        self.over = self.shared.is_quiet();
         published
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {
-        self.temporaries.remove(ABORT, &self.subject).await?;
-        self.over = self.is_quiet();
+        self.shared.joining().clear();
+        let removed = self.shared.temporaries.remove(ABORT, &self.shared.subject);
+        until(self.copying().deadline(), removed).await?;
+        self.over = self.shared.is_quiet();
         Ok(())
     }
 }
 
 impl Drop for ComposedUpload {
     fn drop(&mut self) {
+        // They hold what they are held by.
+        self.shared.joining().clear();
         if self.over || self.total == 0 {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (temporaries, subject) = (self.temporaries.clone(), std::mem::take(&mut self.subject));
+        let shared = Arc::clone(&self.shared);
         runtime.spawn(async move {
-            if let Err(error) = temporaries.remove_late_ones_too(ABORT, &subject).await {
+            if let Err(error) = shared.temporaries.remove_late_ones_too(ABORT, &shared.subject).await {
                 tracing::warn!(%error, "the parts of an upload could not be removed; a sweep of stale uploads finds them");
             }
         });
@@ -203,7 +268,7 @@ impl Drop for ComposedUpload {
 impl fmt::Debug for ComposedUpload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ComposedUpload")
-            .field("subject", &self.subject)
+            .field("subject", &self.shared.subject)
             .field("bytes", &self.total)
             .finish_non_exhaustive()
     }

@@ -47,7 +47,7 @@ async fn a_part_whose_answer_was_lost_recognises_itself() {
     let script =
         vec![Reply::Reset, refused(), resource(5, &BYTES, id.as_str()), resource(9, &BYTES, id.as_str()), empty()];
     let (server, mut upload) = begun(&id, script).await;
-    upload.put_part(BYTES).await.unwrap();
+    upload.put_part(BYTES.into()).await.unwrap();
     assert_eq!(upload.finish(Crc32c::of(&BYTES)).await.unwrap().version.to_string(), "gcp:9");
     let lines = lines(&server);
     assert!(lines[0].contains("ifGenerationMatch=0") && lines[0] == lines[1], "{lines:?}");
@@ -65,7 +65,7 @@ async fn a_composition_whose_answer_was_lost_recognises_itself() {
     let script =
         vec![resource(5, &BYTES, id.as_str()), Reply::Reset, gone(), resource(9, &BYTES, id.as_str()), empty()];
     let (_server, mut upload) = begun(&id, script).await;
-    upload.put_part(BYTES).await.unwrap();
+    upload.put_part(BYTES.into()).await.unwrap();
     assert_eq!(upload.finish(Crc32c::of(&BYTES)).await.unwrap().version.to_string(), "gcp:9");
 }
 
@@ -75,7 +75,7 @@ async fn a_lost_composition_that_another_write_has_covered_is_indeterminate() {
     let other = resource(10, b"y", WriteId::random().as_str());
     let script = vec![resource(5, &BYTES, id.as_str()), Reply::Reset, gone(), other, empty()];
     let (_server, mut upload) = begun(&id, script).await;
-    upload.put_part(BYTES).await.unwrap();
+    upload.put_part(BYTES.into()).await.unwrap();
     let error = upload.finish(Crc32c::of(&BYTES)).await.unwrap_err();
     assert_eq!((error.kind(), error.write_id()), (ErrorKind::Indeterminate, Some(&id)), "{error}");
 }
@@ -84,7 +84,7 @@ async fn a_lost_composition_that_another_write_has_covered_is_indeterminate() {
 async fn parts_that_a_sweep_has_removed_are_an_aborted_upload() {
     let id = WriteId::random();
     let (_server, mut upload) = begun(&id, vec![resource(5, &BYTES, id.as_str()), gone(), empty()]).await;
-    upload.put_part(BYTES).await.unwrap();
+    upload.put_part(BYTES.into()).await.unwrap();
     let error = upload.finish(Crc32c::of(&BYTES)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.message().contains("aborted"), "{error}");
@@ -99,7 +99,7 @@ async fn what_is_left_is_removed_by_generation_in_every_version() {
         {"name":".anycloud-uploads/u/0","generation":"4","updated":"2026-06-01T00:00:00Z"}]}"#;
     let script = vec![resource(5, &BYTES, id.as_str()), refused(), Reply::ok(left), Reply::status(204), gone()];
     let (server, mut upload) = begun(&id, script).await;
-    upload.put_part(BYTES).await.unwrap();
+    upload.put_part(BYTES.into()).await.unwrap();
     let error = upload.finish(Crc32c::of(&BYTES)).await.unwrap_err();
     assert_eq!((error.kind(), error.subject()), (ErrorKind::AlreadyExists, "gs://b/k"), "{error}");
     let lines = lines(&server);

@@ -1,10 +1,9 @@
 use std::fmt;
 
-use tokio::time::timeout_at;
-
 use super::bucket::Bucket;
 use super::version::generation;
 use crate::object_store::{HeadOptions, ObjectMeta, Write};
+use crate::retry::until;
 use crate::{Error, ErrorKind, PutMode, Result};
 
 /// The precondition of a write as a piece of a query. Generation 0 stands for no object:
@@ -23,8 +22,8 @@ impl Bucket {
         if !error.may_have_applied() {
             return Err(judged(write.mode, error).with_write_id(write.id.clone()));
         }
-        let now = timeout_at(write.deadline, self.head(write.key, HeadOptions::default())).await;
-        let found = now.ok().and_then(Result::ok).map(|meta| (meta.clone(), Some(meta.last_modified)));
+        let found = until(write.deadline, self.head(write.key, HeadOptions::default())).await;
+        let found = found.ok().map(|meta| (meta.clone(), Some(meta.last_modified)));
         write.verdict(found, self.uri(write.key), error).map_err(|error| judged(write.mode, error))
     }
 }

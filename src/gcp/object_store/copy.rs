@@ -34,7 +34,7 @@ struct Rewrite {
 struct Copy<'a> {
     call: Call<'a>,
     url: String,
-    json: String,
+    json: Vec<u8>,
     retrier: Retrier,
 }
 

@@ -5,7 +5,7 @@ use super::bucket::{Bucket, Request};
 use super::version::generation;
 use crate::call::Call;
 use crate::object_store::DeleteOptions;
-use crate::retry::Safety;
+use crate::retry::{Retrying as _, Safety};
 use crate::{ErrorKind, ObjectKey, Result};
 
 const OPERATION: &str = "object_store.delete";
@@ -49,7 +49,7 @@ impl Bucket {
     pub(super) async fn delete_many(&self, keys: Vec<ObjectKey>) -> Vec<(ObjectKey, Result<()>)> {
         futures_util::stream::iter(keys)
             .map(|key| async move {
-                let deleted = self.delete(&key, DeleteOptions::default()).await;
+                let deleted = self.retrier().one_call(self.delete(&key, DeleteOptions::default())).await;
                 (key, deleted)
             })
             .buffered(PARALLEL)

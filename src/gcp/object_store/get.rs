@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, Method};
@@ -9,7 +9,7 @@ use super::version::{generation, version};
 use crate::call::Call;
 use crate::http::Answer;
 use crate::object_store::{
-    Announced, ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, Reading,
+    Announced, ByteStream, ContentHeaders, Crc32c, GetResult, HeadOptions, Metadata, ObjectMeta, Reading, Told,
     WRITE_ID_METADATA, answered_range,
 };
 use crate::retry::Safety;
@@ -17,6 +17,7 @@ use crate::{Error, ErrorKind, GetOptions, ObjectKey, Result, WriteId};
 
 const GET: &str = "object_store.get";
 const HEAD: &str = "object_store.head";
+const METADATA: &str = "x-goog-meta-";
 pub(super) const PERMISSION: &str = "storage.objects.get";
 
 impl Bucket {
@@ -96,8 +97,7 @@ fn result(
     (pinned, if_match, if_none_match): (Option<i64>, Option<i64>, Option<i64>),
 ) -> Result<GetResult> {
     let internal = |message: String| call.error(ErrorKind::Internal, message);
-    let number = |name: &str| answer.header(name).and_then(|text| text.parse::<u64>().ok());
-    let came = answer.body.announced().or_else(|| number("x-goog-stored-content-length"));
+    let came = answer.body.announced().or_else(|| Told(&answer.headers).number("x-goog-stored-content-length"));
     let came = came.ok_or_else(|| internal("the answer does not say how long it is".to_owned()))?;
     let (range, size) = answered_range(answer.header("content-range"), came, options.range, call.subject)?;
     let meta = meta_of_headers(key, size, &answer.headers, call)?;
@@ -114,44 +114,30 @@ fn result(
         subject: call.subject.to_owned(),
     };
     let subject = call.subject.to_owned();
-    let chunks = answer.body.into_stream().map_err(move |failure| failure.into_reading_error(GET, &subject));
+    let chunks = answer.body.map_err(move |failure| failure.into_reading_error(GET, &subject));
     Ok(GetResult { meta, range, body: ByteStream::answer(Reading::new(chunks, announced)) })
 }
 
 /// <https://cloud.google.com/storage/docs/xml-api/reference-headers>
 fn meta_of_headers(key: &ObjectKey, size: u64, headers: &HeaderMap, call: Call<'_>) -> Result<ObjectMeta> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty());
-    let generation = text("x-goog-generation").and_then(|text| text.parse().ok());
-    let modified = text("last-modified")
-        .and_then(|text| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok())
-        .and_then(|time| SystemTime::try_from(time).ok());
-    let (Some(generation), Some(last_modified)) = (generation, modified) else {
+    let told = Told(headers);
+    let generation = told.text("x-goog-generation").and_then(|text| text.parse().ok());
+    let (Some(generation), Some(last_modified)) = (generation, told.time("last-modified")) else {
         return Err(call.error(ErrorKind::Internal, "the answer does not name the version or its time"));
     };
-    let entries: Vec<(&str, String)> = headers
-        .iter()
-        .filter_map(|(name, value)| {
-            Some((name.as_str().strip_prefix("x-goog-meta-")?, String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        })
-        .collect();
-    let write_id = entries.iter().find(|(name, _)| *name == WRITE_ID_METADATA);
-    let encoding = text("x-goog-stored-content-encoding").or_else(|| text("content-encoding"));
+    let encoding = told.text("x-goog-stored-content-encoding").or_else(|| told.text("content-encoding"));
+    let encoding = encoding.filter(|encoding| *encoding != "identity").map(str::to_owned);
+    let mut entries = told.entries(METADATA);
     Ok(ObjectMeta {
         key: key.clone(),
         size,
         version: version(generation),
         last_modified,
         crc32c: crc_of(headers),
-        headers: ContentHeaders {
-            content_type: text("content-type").map(str::to_owned),
-            content_encoding: encoding.filter(|encoding| *encoding != "identity").map(str::to_owned),
-            content_disposition: text("content-disposition").map(str::to_owned),
-            content_language: text("content-language").map(str::to_owned),
-            cache_control: text("cache-control").map(str::to_owned),
-        },
-        write_id: write_id.and_then(|(_, text)| WriteId::new(text.as_str()).ok()),
-        metadata: Metadata::from_wire(entries),
-        storage_class: text("x-goog-storage-class").map(str::to_owned),
+        headers: ContentHeaders { content_encoding: encoding, ..told.content() },
+        write_id: entries.find(|(name, _)| *name == WRITE_ID_METADATA).and_then(|(_, text)| WriteId::new(text).ok()),
+        metadata: Metadata::from_wire(told.entries(METADATA)),
+        storage_class: told.text("x-goog-storage-class").map(str::to_owned),
     })
 }
 

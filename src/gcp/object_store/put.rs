@@ -1,34 +1,48 @@
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use http::Method;
 
 use super::bucket::{Bucket, Request, encode};
 use super::condition;
-use super::resource::{NewObject, Resource};
+use super::resource::{Made, NewObject};
 use super::version::version;
 use crate::call::Call;
 use crate::http::RequestBody;
-use crate::object_store::{Crc32c, DeleteOptions, PutResult, Write};
-use crate::retry::Safety;
-use crate::{Error, ErrorKind, ObjectKey, PutOptions, Result, WriteId, random};
+use crate::object_store::{Crc32c, DeleteOptions, Payload, PutResult, Write};
+use crate::retry::{Retrier, Safety};
+use crate::{ErrorKind, ObjectKey, PutOptions, Result, WriteId, random};
 
 const OPERATION: &str = "object_store.put";
+/// Room for what is around the bytes of most objects.
+const ENVELOPE_BYTES: usize = 2048;
+/// Up to here copying the bytes costs less than handling a piece more.
+const COPIED_BYTES: u64 = 32 << 10;
 pub(super) const PERMISSION: &str = "storage.objects.create (and, to overwrite, storage.objects.delete)";
 
 impl Bucket {
-    pub(super) async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {
-        let subject = self.uri(key).to_string();
+    pub(super) async fn put(&self, key: &ObjectKey, body: Payload, options: PutOptions) -> Result<PutResult> {
+        self.put_with(self.connection.retrier(), key, body, options).await
+    }
+
+    pub(super) async fn put_with(
+        &self,
+        retrier: &Retrier,
+        key: &ObjectKey,
+        body: Payload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        let subject = self.subject(key);
         let id = options.write_id.clone().unwrap_or_else(WriteId::random);
-        let crc = options.crc32c.unwrap_or_else(|| Crc32c::of(&body));
+        let crc = options.crc32c.unwrap_or_else(|| body.crc32c());
         let call = Call::changing(OPERATION, &subject, PERMISSION);
-        let request = self.multipart(key, body.clone(), &options, &id, crc, call)?;
-        let retrier = self.connection.retrier().for_body(body.len() as u64);
+        let retrier = retrier.for_body(body.len());
         let (begun, deadline) = (SystemTime::now(), retrier.deadline());
         let sent = retrier
             .run(OPERATION, &subject, Safety::Repeatable, |_| {
-                let request = request.clone().watched(retrier.activity());
-                async move { self.ask_json::<Resource>(call, request).await }
+                // Made anew each time, because hardly any is sent again.
+                let request = self.multipart(key, &body, &options, &id, crc, call);
+                let activity = retrier.activity();
+                async move { self.ask_json::<Made>(call, request?.watched(activity)).await }
             })
             .await;
         let write = Write { operation: OPERATION, key, mode: &options.mode, id: &id, begun, deadline };
@@ -38,14 +52,14 @@ impl Bucket {
     /// The result of a write by its answer or, without one, by what became of it.
     pub(super) async fn concluded(
         &self,
-        sent: Result<Resource>,
+        sent: Result<Made>,
         write: Write<'_>,
         crc: Crc32c,
         call: Call<'_>,
     ) -> Result<PutResult> {
         let id = write.id.clone();
         match sent {
-            Ok(resource) => self.verified(write.key, &resource, crc, id, call).await,
+            Ok(made) => self.verified(write.key, &made, crc, id, call).await,
             Err(error) => {
                 let meta = self.settle(write, error).await?;
                 Ok(PutResult { version: meta.version, write_id: id, crc32c: Some(crc) })
@@ -58,7 +72,7 @@ impl Bucket {
     fn multipart(
         &self,
         key: &ObjectKey,
-        body: Bytes,
+        body: &Payload,
         options: &PutOptions,
         id: &WriteId,
         crc: Crc32c,
@@ -70,24 +84,36 @@ impl Bucket {
             storage_class: options.storage_class.as_deref(),
             ..NewObject::new(&options.headers, &options.metadata, id)
         };
-        let json = to_json(&resource, call)?;
         // Nobody can have put it into the bytes, as nobody knew it.
-        let boundary = format!("anycloud-{}", random::uuid());
-        let before = format!(
-            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{json}\r\n\
-             --{boundary}\r\ncontent-type: {}\r\n\r\n",
-            resource.content_type
-        );
-        let after = format!("\r\n--{boundary}--\r\n");
+        let boundary = random::uuid();
+        let mut envelope = Vec::with_capacity(ENVELOPE_BYTES);
+        for text in ["--", &boundary, "\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n"] {
+            envelope.extend_from_slice(text.as_bytes());
+        }
+        write_json(&mut envelope, &resource, call)?;
+        for text in ["\r\n--", &boundary, "\r\ncontent-type: ", resource.content_type, "\r\n\r\n"] {
+            envelope.extend_from_slice(text.as_bytes());
+        }
+        let end = ["\r\n--", &boundary, "--\r\n"].concat();
+        let body = if body.len() <= COPIED_BYTES {
+            // In one piece, because each is one more to handle on the way down.
+            body.pieces().iter().for_each(|piece| envelope.extend_from_slice(piece));
+            envelope.extend_from_slice(end.as_bytes());
+            RequestBody::of([envelope.into()])
+        } else {
+            let pieces = body.pieces().iter().cloned();
+            RequestBody::of([envelope.into()].into_iter().chain(pieces).chain([end.into()]))
+        };
         let condition = condition::query(&options.mode, call.operation, call.subject)?;
         let url = format!(
-            "{}?uploadType=multipart&fields=generation,crc32c,size{condition}{}",
+            "{}?uploadType=multipart&fields={}{condition}{}",
             self.upload_url(),
+            Made::FIELDS,
             self.kms_query("kmsKeyName", options.encryption_key.as_deref())
         );
         Ok(Request::new(Method::POST, url)
-            .header("content-type", format!("multipart/related; boundary={boundary}"))
-            .body(RequestBody::of([before.into(), body, after.into()])))
+            .header("content-type", ["multipart/related; boundary=", &boundary].concat())
+            .body(body))
     }
 
     pub(super) fn kms_query(&self, parameter: &str, key: Option<&str>) -> String {
@@ -100,13 +126,13 @@ impl Bucket {
     pub(super) async fn verified(
         &self,
         key: &ObjectKey,
-        resource: &Resource,
+        made: &Made,
         crc: Crc32c,
         id: WriteId,
         call: Call<'_>,
     ) -> Result<PutResult> {
-        let version = version(resource.generation);
-        if resource.crc().is_none_or(|stored| stored == crc) {
+        let version = version(made.generation);
+        if made.crc().is_none_or(|stored| stored == crc) {
             return Ok(PutResult { version, write_id: id, crc32c: Some(crc) });
         }
         let removed = self.delete(key, DeleteOptions { if_match: Some(version) }).await;
@@ -118,6 +144,13 @@ impl Bucket {
     }
 }
 
-pub(super) fn to_json<T: serde::Serialize>(value: &T, call: Call<'_>) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|_| call.error(ErrorKind::Internal, "the metadata could not be encoded"))
+pub(super) fn to_json<T: serde::Serialize>(value: &T, call: Call<'_>) -> Result<Vec<u8>> {
+    let mut json = Vec::with_capacity(ENVELOPE_BYTES);
+    write_json(&mut json, value, call)?;
+    Ok(json)
+}
+
+fn write_json<T: serde::Serialize>(into: &mut Vec<u8>, value: &T, call: Call<'_>) -> Result<()> {
+    let written = serde_json::to_writer(into, value);
+    written.map_err(|_| call.error(ErrorKind::Internal, "the metadata could not be encoded"))
 }

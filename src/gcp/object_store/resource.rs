@@ -78,6 +78,23 @@ pub(super) struct Resource {
     storage_class: Option<String>,
 }
 
+/// What the JSON API tells of an object that was just made: no more than is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Made {
+    #[serde(deserialize_with = "number")]
+    pub(super) generation: i64,
+    crc32c: Option<String>,
+}
+
+impl Made {
+    /// The fields that are asked for.
+    pub(super) const FIELDS: &str = "generation,crc32c";
+
+    pub(super) fn crc(&self) -> Option<Crc32c> {
+        self.crc32c.as_deref().and_then(Crc32c::from_base64)
+    }
+}
+
 impl Resource {
     pub(super) fn crc(&self) -> Option<Crc32c> {
         self.crc32c.as_deref().and_then(Crc32c::from_base64)

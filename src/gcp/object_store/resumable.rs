@@ -15,12 +15,12 @@ use tokio::sync::Mutex;
 use super::bucket::{Bucket, MAX_OBJECT_BYTES, Request, encode, read_json};
 use super::condition;
 use super::put::{PERMISSION, to_json};
-use super::resource::{NewObject, Resource};
+use super::resource::{Made, NewObject};
 use crate::call::Call;
 use crate::gcp::error::classify;
 use crate::http::{Answer, RequestBody};
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload, Write};
-use crate::retry::Safety;
+use crate::object_store::{Crc32c, PartRules, Payload, PutResult, Upload, Write};
+use crate::retry::{Safety, Setbacks};
 use crate::{Error, ErrorKind, ObjectKey, PutMode, PutOptions, Result, WriteId};
 
 const START: &str = "object_store.start_upload";
@@ -47,6 +47,7 @@ pub(super) struct GcsUpload {
     total: u64,
     last_seen: bool,
     over: bool,
+    setbacks: Setbacks,
 }
 
 /// What has been sent, and what waits: the end of every part is held back, because only the last chunk may say that
@@ -62,7 +63,7 @@ struct State {
 enum Sent {
     /// So many bytes of the object are stored now.
     Stored(u64),
-    Finished(Box<Resource>),
+    Finished(Made),
 }
 
 /// Bytes on their way to a place in the object.
@@ -116,6 +117,7 @@ impl GcsUpload {
             total: 0,
             last_seen: false,
             over: false,
+            setbacks: Setbacks::default(),
             bucket,
             subject,
             id,
@@ -155,13 +157,13 @@ fn session_of(answer: &Answer, endpoint: &str, call: Call<'_>) -> Result<Arc<str
 }
 
 /// Sends a chunk until all of it is stored, going on from wherever the service says it is.
-async fn send(bucket: &Bucket, session: &str, call: Call<'_>, chunk: &Chunk) -> Result<Sent> {
+async fn send(bucket: &Bucket, session: &str, call: Call<'_>, chunk: &Chunk, setbacks: &Setbacks) -> Result<Sent> {
     let bytes: u64 = chunk.pieces.iter().map(|piece| piece.len() as u64).sum();
     let end = chunk.start + bytes;
     let place = std::sync::atomic::AtomicU64::new(chunk.start);
     let place = &place;
     let safety = if chunk.end.is_some() { Safety::Repeatable } else { Safety::Read };
-    let retrier = bucket.connection.retrier().for_body(bytes);
+    let retrier = bucket.connection.retrier().counting(setbacks).for_body(bytes);
     let activity = &retrier.activity();
     retrier
         .run(call.operation, call.subject, safety, |attempt| async move {
@@ -228,7 +230,7 @@ async fn question(bucket: &Bucket, session: &str, call: Call<'_>, end: Option<(u
 
 async fn answered(call: Call<'_>, answer: Answer) -> Result<Sent> {
     match answer.status {
-        200 | 201 => Ok(Sent::Finished(Box::new(read_json(call, answer).await?))),
+        200 | 201 => Ok(Sent::Finished(read_json(call, answer).await?)),
         308 => {
             // Nothing is stored as long as there is no range.
             let last = answer.header("range").and_then(|range| range.strip_prefix("bytes=0-")?.parse::<u64>().ok());
@@ -253,8 +255,8 @@ impl Upload for GcsUpload {
         }
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
-        let length = part.len() as u64;
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
+        let length = part.len();
         let subject = self.subject.clone();
         let problem = if self.last_seen {
             Some((ErrorKind::InvalidInput, "the part before was no multiple of 256 KiB, so it was the last"))
@@ -271,7 +273,9 @@ impl Upload for GcsUpload {
         self.total += length;
         self.last_seen = !length.is_multiple_of(UNIT);
         let (bucket, session, state) = (Arc::clone(&self.bucket), Arc::clone(&self.session), Arc::clone(&self.state));
+        let setbacks = self.setbacks.clone();
         Box::pin(async move {
+            let crc = part.crc32c();
             let mut state = state.lock().await;
             let call = Call::reading(PART, &subject, PERMISSION);
             if state.failed {
@@ -282,10 +286,10 @@ impl Upload for GcsUpload {
             let waiting = std::mem::take(&mut state.waiting);
             let all = waiting.len() as u64 + length;
             let now = if all == 0 { 0 } else { (all - 1) / UNIT * UNIT };
-            let (chunk, rest) = split(&waiting, &part, usize::try_from(now).unwrap_or(usize::MAX));
+            let (chunk, rest) = split(waiting, &part, usize::try_from(now).unwrap_or(usize::MAX));
             if now > 0 {
                 let chunk = Chunk { start: state.stored, pieces: chunk, end: None };
-                match send(&bucket, &session, call, &chunk).await? {
+                match send(&bucket, &session, call, &chunk, &setbacks).await? {
                     Sent::Stored(stored) => state.stored = stored,
                     Sent::Finished(_) => {
                         return Err(call.error(ErrorKind::Internal, "the service ended the upload by itself"));
@@ -294,8 +298,12 @@ impl Upload for GcsUpload {
             }
             state.waiting = rest;
             state.failed = false;
-            Ok(())
+            Ok(crc)
         })
+    }
+
+    fn setbacks(&self) -> u64 {
+        self.setbacks.count()
     }
 
     async fn finish(mut self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
@@ -309,10 +317,10 @@ impl Upload for GcsUpload {
             Chunk { start: state.stored, pieces: vec![waiting], end: Some((self.total, crc32c)) }
         };
         let deadline = self.bucket.connection.retrier().deadline();
-        let sent = match send(&self.bucket, &self.session, call, &chunk).await {
-            Ok(Sent::Finished(resource)) => {
+        let sent = match send(&self.bucket, &self.session, call, &chunk, &self.setbacks).await {
+            Ok(Sent::Finished(made)) => {
                 self.over = true;
-                Ok(*resource)
+                Ok(made)
             }
             Ok(Sent::Stored(_)) => Err(call.error(ErrorKind::Internal, "the upload did not end")),
             Err(error) => Err(error),
@@ -332,13 +340,15 @@ impl Upload for GcsUpload {
 }
 
 /// The first so many bytes of both together, and the rest, which is copied so that it does not keep the part alive.
-fn split(one: &Bytes, other: &Bytes, count: usize) -> (Vec<Bytes>, Bytes) {
-    let first = count.min(one.len());
-    let second = count - first;
-    let mut rest = BytesMut::with_capacity(one.len() + other.len() - count);
-    rest.extend_from_slice(&one[first..]);
-    rest.extend_from_slice(&other[second..]);
-    (vec![one.slice(..first), other.slice(..second)], rest.freeze())
+fn split(one: Bytes, other: &Payload, count: usize) -> (Vec<Bytes>, Bytes) {
+    let (mut first, mut rest, mut left) = (Vec::new(), BytesMut::new(), count);
+    for piece in [one].into_iter().chain(other.pieces().iter().cloned()) {
+        let taken = left.min(piece.len());
+        left -= taken;
+        rest.extend_from_slice(&piece[taken..]);
+        first.push(piece.slice(..taken));
+    }
+    (first, rest.freeze())
 }
 
 impl Drop for GcsUpload {

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::bucket::{Bucket, CAPABILITIES};
 use super::temporaries;
 use crate::object_store::{SignMethod, SignOptions, SignedRequest, SignedUrl};
+use crate::retry::in_time;
 use crate::{Error, ErrorKind, ObjectKey, Result};
 
 const OPERATION: &str = "object_store.sign";
@@ -16,36 +17,33 @@ const OPERATION: &str = "object_store.sign";
 impl Bucket {
     pub(super) async fn sign(&self, key: &ObjectKey, options: SignOptions) -> Result<SignedRequest> {
         let subject = self.uri(key).to_string();
-        let within = |longest: Duration, whose: &str| {
-            if options.expires_in.as_secs() > 0 && options.expires_in <= longest {
-                return Ok(());
-            }
-            let message = format!("a signature{whose} lives from 1 second to {} seconds", longest.as_secs());
-            Err(Error::new(ErrorKind::InvalidInput, OPERATION, &subject, message))
-        };
-        within(CAPABILITIES.max_sign_expiry, "")?;
+        let longest = CAPABILITIES.max_sign_expiry;
+        if options.expires_in.as_secs() == 0 || options.expires_in > longest {
+            let message = format!("a signature lives from 1 second to {} seconds", longest.as_secs());
+            return Err(Error::new(ErrorKind::InvalidInput, OPERATION, &subject, message));
+        }
         if options.method == SignMethod::Put {
-            temporaries::check(key, OPERATION, &subject)?;
+            temporaries::check(key, OPERATION, || subject.clone())?;
         }
         let nobody;
-        let signer = if self.connection.is_emulator() {
+        let (signer, longest) = if self.connection.is_emulator() {
             nobody = Signer::from(Nobody);
-            &nobody
+            (&nobody, longest)
         } else {
             let signer = self.connection.signer().map_err(|error| error.with_operation(OPERATION, &subject))?;
-            within(signer.longest, " without a key file, by a key that Google renews,")?;
-            &signer.signer
+            (&signer.signer, signer.longest)
         };
         let method = match options.method {
             SignMethod::Get => http::Method::GET,
             SignMethod::Put => http::Method::PUT,
         };
         let bucket = format!("projects/_/buckets/{}", self.name);
+        let expires_in = Duration::from_secs(options.expires_in.min(longest).as_secs());
         // The builder takes the time itself, a moment later.
-        let expires_at = SystemTime::now() + Duration::from_secs(options.expires_in.as_secs());
+        let expires_at = SystemTime::now() + expires_in;
         let mut builder = SignedUrlBuilder::for_object(bucket, key.as_str())
             .with_method(method)
-            .with_expiration(options.expires_in)
+            .with_expiration(expires_in)
             .with_endpoint(&self.endpoint);
         let headers = required_headers(&options);
         for (name, value) in &headers {
@@ -54,13 +52,16 @@ impl Bucket {
         if let (SignMethod::Get, Some(disposition)) = (options.method, &options.response_content_disposition) {
             builder = builder.with_query_param("response-content-disposition", disposition);
         }
-        match builder.sign_with(signer).await {
-            Ok(url) => Ok(SignedRequest { method: options.method, url: SignedUrl::new(url), headers, expires_at }),
-            Err(error) => {
-                let account = signer.client_email().await.unwrap_or_else(|_| "(unknown)".to_owned());
-                Err(explain(&error, &account, &subject))
+        let sign = async {
+            match builder.sign_with(signer).await {
+                Ok(url) => Ok(SignedRequest { method: options.method, url: SignedUrl::new(url), headers, expires_at }),
+                Err(error) => {
+                    let account = signer.client_email().await.unwrap_or_else(|_| "(unknown)".to_owned());
+                    Err(explain(&error, &account, &subject))
+                }
             }
-        }
+        };
+        in_time(OPERATION, &subject, sign).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The temporary objects of composed uploads: what they are called, and that they go.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,10 +27,10 @@ const PARALLEL: usize = 32;
 const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// Refuses to write where the temporary objects are.
-pub(super) fn check(key: &ObjectKey, operation: &'static str, subject: &str) -> Result<()> {
+pub(super) fn check(key: &ObjectKey, operation: &'static str, subject: impl FnOnce() -> String) -> Result<()> {
     if key.as_str().starts_with(PREFIX) {
         let message = format!("keys that start with `{PREFIX}` are reserved on Cloud Storage");
-        return Err(Error::new(ErrorKind::InvalidInput, operation, subject, message));
+        return Err(Error::new(ErrorKind::InvalidInput, operation, subject(), message));
     }
     Ok(())
 }
@@ -64,8 +65,8 @@ impl Temporaries {
         Self { bucket, prefix: format!("{PREFIX}{}/", random::uuid()) }
     }
 
-    pub(super) fn key(&self, number: usize) -> Result<ObjectKey> {
-        ObjectKey::new(format!("{}{number}", self.prefix))
+    pub(super) fn key(&self, name: impl fmt::Display) -> Result<ObjectKey> {
+        ObjectKey::new(format!("{}{name}", self.prefix))
     }
 
     /// Removes whatever of the upload there is.
@@ -76,7 +77,8 @@ impl Temporaries {
 
     /// The same, and again for what arrives in the meantime.
     pub(super) async fn remove_late_ones_too(&self, operation: &'static str, subject: &str) -> Result<()> {
-        self.remove(operation, subject).await?;
+        // Whatever becomes of this, the second look decides.
+        let _ = self.remove(operation, subject).await;
         tokio::time::sleep(ARRIVAL).await;
         self.remove(operation, subject).await
     }

@@ -179,7 +179,7 @@ async fn an_upload_goes_on_from_where_the_service_says_it_is() {
     let bytes = Bytes::from(vec![7; 4 * UNIT]);
     let script = vec![Reply::Reset, kept(UNIT), kept(2 * UNIT), kept(3 * UNIT), resource(9, &bytes, "")];
     let (server, mut upload) = upload(script).await;
-    upload.put_part(bytes.clone()).await.unwrap();
+    upload.put_part(bytes.clone().into()).await.unwrap();
     let put = upload.finish(Crc32c::of(&bytes)).await.unwrap();
     assert_eq!(put.version.to_string(), "gcp:9");
     let at = |units: usize| units * UNIT;
@@ -201,7 +201,7 @@ async fn an_upload_goes_on_from_where_the_service_says_it_is() {
 async fn a_last_chunk_whose_answer_was_lost_is_found_finished() {
     let bytes = Bytes::from_static(b"short");
     let (server, mut upload) = upload(vec![Reply::Reset, resource(9, &bytes, "")]).await;
-    upload.put_part(bytes.clone()).await.unwrap();
+    upload.put_part(bytes.clone().into()).await.unwrap();
     assert_eq!(upload.finish(Crc32c::of(&bytes)).await.unwrap().version.to_string(), "gcp:9");
     assert_eq!(ranges(&server), ["bytes 0-4/5", "bytes */5"]);
 }
@@ -210,8 +210,8 @@ async fn a_last_chunk_whose_answer_was_lost_is_found_finished() {
 async fn an_upload_that_lost_acknowledged_bytes_fails() {
     let bytes = Bytes::from(vec![7; 2 * UNIT]);
     let (_server, mut upload) = upload(vec![kept(UNIT), kept(0)]).await;
-    upload.put_part(bytes.clone()).await.unwrap();
-    upload.put_part(bytes).await.unwrap_err();
+    upload.put_part(bytes.clone().into()).await.unwrap();
+    upload.put_part(bytes.into()).await.unwrap_err();
 }
 
 /// <https://cloud.google.com/storage/docs/performing-resumable-uploads#cancel-upload>
@@ -238,7 +238,7 @@ async fn a_session_on_another_host_is_refused() {
 #[tokio::test]
 async fn a_part_after_the_last_one_is_refused() {
     let (_server, mut upload) = upload(Vec::new()).await;
-    upload.put_part(Bytes::from_static(b"short")).await.unwrap();
-    let error = upload.put_part(Bytes::from_static(b"more")).await.unwrap_err();
+    upload.put_part("short".into()).await.unwrap();
+    let error = upload.put_part("more".into()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }

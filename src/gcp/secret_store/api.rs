@@ -15,7 +15,8 @@ use tokio::sync::OnceCell;
 use super::super::connection::Connection;
 use super::super::gax::{self, Call, Words};
 use super::super::place::Place;
-use crate::retry::Safety;
+use crate::object_store::Crc32c;
+use crate::retry::{Retrier, Retrying, Safety};
 use crate::secret_store::SecretVersionState;
 use crate::{Error, ErrorKind, Result, SecretName, SecretValue, SecretVersionId};
 
@@ -147,7 +148,7 @@ impl Api {
         let number = number(operation, name, &answer.name)?;
         let payload = answer.payload.unwrap_or_default();
         let expected = payload.data_crc32c;
-        if expected.is_some_and(|expected| expected != i64::from(crc32c::crc32c(&payload.data))) {
+        if expected.is_some_and(|expected| expected != i64::from(Crc32c::of(&payload.data).0)) {
             return Err(corrupt(operation, name));
         }
         Ok(Read { number, value: SecretValue::new(payload.data) })
@@ -156,7 +157,7 @@ impl Api {
     /// Adds a version, once: an error says whether it may have been added.
     pub(super) async fn add(&self, operation: &'static str, name: &SecretName, value: &SecretValue) -> Result<u64> {
         let call = call(operation, "secretmanager.versions.add");
-        let crc = i64::from(crc32c::crc32c(value.expose()));
+        let crc = i64::from(Crc32c::of(value.expose()).0);
         let request = |client: &SecretManagerService, project| {
             let data = Bytes::from_owner(Outgoing(value.clone()));
             let payload = SecretPayload::new().set_data(data).set_data_crc32c(crc);
@@ -294,6 +295,12 @@ fn next(operation: &'static str, subject: &str, token: &str, next: String) -> Re
         return Err(Error::new(ErrorKind::Internal, operation, subject, "the service repeats a page of its listing"));
     }
     Ok(next)
+}
+
+impl Retrying for Api {
+    fn retrier(&self) -> &Retrier {
+        self.connection.retrier()
+    }
 }
 
 impl fmt::Debug for Api {

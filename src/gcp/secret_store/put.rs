@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::api::{self, Api};
 use super::claim::{CLAIM, Note};
 use super::create;
+use crate::retry::pause;
 use crate::secret_store::{PutSecretOptions, PutSecretResult, SecretStage, SecretVersionState};
 use crate::{Error, ErrorKind, Result, SecretName, SecretValue, SecretVersionId, WriteId};
 
@@ -94,7 +95,7 @@ pub(super) async fn add(
         }
         match landed(api, operation, name, value, base).await {
             Ok(Some(number)) => return Ok(number),
-            Ok(None) => tokio::time::sleep(PAUSE * 2_u32.pow(round)).await,
+            Ok(None) => pause(PAUSE * 2_u32.pow(round)).await,
             Err(_) => break,
         }
     }
@@ -152,7 +153,7 @@ async fn conditional(
             };
         }
         if !mine && claim.is_some_and(|claim| claim.is_fresh(api.claim_life())) {
-            tokio::time::sleep(PAUSE * 2_u32.pow(look)).await;
+            pause(PAUSE * 2_u32.pow(look)).await;
             continue;
         }
         if !add_unchanged && is_unchanged(api, name, value, number).await? {

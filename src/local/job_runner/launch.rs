@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::directory::Directory;
 use super::processes::MARKER;
-use super::record::Directory;
 use super::supervisor::{ALREADY, ARGUMENT, STARTED, STARTING, can_be_this_program};
 use crate::config::process_variable;
 use crate::{Error, ErrorKind, Result};
@@ -67,7 +67,8 @@ pub(super) fn start(program: &Path, directory: &Directory, marker: &str) -> Resu
     let mut child = Command::new(program)
         .arg(ARGUMENT)
         .arg(STARTING)
-        .arg(directory.path())
+        .arg(directory.root())
+        .arg(directory.id().as_str())
         .env_clear()
         .envs(base_environment())
         .env(MARKER, marker)

@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Directory, time};
+use super::directory::Directory;
+use super::record::time;
 use super::{off_thread, settle};
 use crate::job_runner::{LogLine, LogMode, LogStream};
+use crate::local::error::failed;
 use crate::{Error, ErrorKind, Result};
 
 const OPERATION: &str = "job_runner.logs";
@@ -68,9 +70,8 @@ async fn next(mut reader: Reader) -> Result<Option<(Vec<LogLine>, Reader)>> {
 
 impl Reader {
     fn open(directory: Directory, mode: LogMode) -> Result<Self> {
-        let id = directory.id()?;
         // Says so if there is no such execution.
-        directory.claim().map_err(|error| error.with_operation(OPERATION, &id))?;
+        directory.claim().map_err(|error| error.with_operation(OPERATION, directory.id()))?;
         let mut reader = Self { directory, file: None, partial: Vec::new(), left: None, ended: false };
         reader.find_file()?;
         if mode != LogMode::Follow {
@@ -91,11 +92,8 @@ impl Reader {
     }
 
     fn find_file(&mut self) -> Result<()> {
-        match File::open(self.directory.log()) {
-            Ok(file) => self.file = Some(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(self.failed(error)),
-        }
+        let opened = self.directory.open_log();
+        self.file = opened.map_err(|error| error.with_operation(OPERATION, self.directory.log_path().display()))?;
         Ok(())
     }
 
@@ -133,7 +131,7 @@ impl Reader {
         let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else { return Ok(Vec::new()) };
         let lines = self.partial[..end].split(|byte| *byte == b'\n').map(|line| {
             let entry: Entry<'_> = serde_json::from_slice(line).map_err(|_| {
-                Error::new(ErrorKind::Corrupt, OPERATION, self.directory.log().display(), "a line is damaged")
+                Error::new(ErrorKind::Corrupt, OPERATION, self.directory.log_path().display(), "a line is damaged")
             })?;
             let stream = match entry.stream {
                 'o' => LogStream::Stdout,
@@ -149,7 +147,7 @@ impl Reader {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        crate::files::error(OPERATION, &self.directory.log(), error)
+        failed(OPERATION, self.directory.log_path().display(), "the log could not be read", error)
     }
 }
 

@@ -8,13 +8,14 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Dir, FlockOperation, OFlags, fstat};
 
 use super::key_path::KeyPath;
+use super::syncing::Syncing;
 use crate::ObjectKey;
 use crate::local::file_operations::{
     FileOperations, Lock, Place, lock, make_and_open, open_beneath, open_directory, open_or_make, open_root,
@@ -36,6 +37,7 @@ pub(super) struct Bucket {
     locks: OwnedFd,
     removals: File,
     known: Mutex<Known>,
+    syncing: Syncing,
 }
 
 /// Directories whose names are durable, up to the root.
@@ -56,7 +58,16 @@ impl Bucket {
         let (objects, unfinished, locks) =
             (inside(&home, "objects")?, inside(&home, "unfinished")?, inside(&home, "locks")?);
         let removals = open_or_make(Place { directory: home.as_fd(), name: REMOVALS })?;
-        Ok(Self { operations, home, objects, unfinished, locks, removals, known: Mutex::default() })
+        Ok(Self {
+            operations,
+            home,
+            objects,
+            unfinished,
+            locks,
+            removals,
+            known: Mutex::default(),
+            syncing: Syncing::default(),
+        })
     }
 
     /// Whether somebody has removed the bucket meanwhile.
@@ -80,6 +91,11 @@ impl Bucket {
     pub(super) fn lock_key(&self, key: &ObjectKey) -> io::Result<Lock> {
         let name = format!("{:02x}", Crc32c::of(key.as_str().as_bytes()).0 % LOCKS);
         lock(Place { directory: self.locks.as_fd(), name: &name }, FlockOperation::LockExclusive)
+    }
+
+    /// Makes the names in a directory durable.
+    pub(super) fn sync_names(&self, directory: BorrowedFd<'_>) -> io::Result<()> {
+        self.syncing.sync(directory, |directory| self.operations.sync_directory(directory))
     }
 
     /// How often empty directories were removed, by any process.

@@ -75,7 +75,7 @@ impl<'a> Name<'a> {
 
     /// Makes the name durable, with all the directories above it.
     fn sync(&self, bucket: &Bucket) -> io::Result<()> {
-        bucket.operations.sync_directory(self.parent.as_fd())?;
+        bucket.sync_names(self.parent.as_fd())?;
         let removals = bucket.removals()?;
         if removals != self.removals {
             // The directory may have been removed and made anew by somebody who has not come to syncing it.
@@ -159,10 +159,7 @@ pub(super) fn remove(call: &Call, bucket: &Bucket, if_match: Option<&Version>) -
     let target = Place { directory: parent.as_fd(), name: &path.file };
     match old {
         // Whoever removed it may not have made that durable.
-        None => bucket
-            .operations
-            .sync_directory(target.directory)
-            .map_err(|source| call.io("the deletion is not durable", source))?,
+        None => bucket.sync_names(target.directory).map_err(|source| call.io("the deletion is not durable", source))?,
         Some(old) => remove_file(call, bucket, target, &old)?,
     }
     drop((lock, parent));
@@ -185,7 +182,7 @@ fn remove_file(call: &Call, bucket: &Bucket, target: Place<'_>, old: &File) -> R
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(source) => return Err(call.io("the object could not be removed", source)),
     };
-    if let Err(source) = bucket.operations.sync_directory(target.directory) {
+    if let Err(source) = bucket.sync_names(target.directory) {
         if moved {
             let _ = bucket.operations.rename(aside, target);
         }

@@ -9,6 +9,8 @@ use futures_util::TryStreamExt as _;
 
 use super::key_path::tests::naughty_keys;
 use super::*;
+use crate::local::crash_states::Unsynced;
+use crate::local::swapping::Swapping;
 use crate::object_store::{ByteRange, PutMode};
 use crate::{ObjectStoreExt as _, random};
 
@@ -45,40 +47,6 @@ pub(super) fn files_below(path: &Path) -> Vec<PathBuf> {
 
 pub(super) fn key(text: &str) -> ObjectKey {
     ObjectKey::new(text).unwrap()
-}
-
-/// The same without waiting for the disk, which these tests do not judge.
-#[derive(Debug)]
-pub(super) struct Unsynced;
-
-macro_rules! forward {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
-        $(fn $name(&self, $($argument: $type),*) -> std::io::Result<$result> { System.$name($($argument),*) })*
-    };
-}
-
-use super::super::file_operations::Place;
-use std::fs::File;
-use std::os::fd::BorrowedFd;
-
-impl FileOperations for Unsynced {
-    forward! {
-        create(place: Place<'_>, mode: u32) -> File;
-        write_at(file: &File, bytes: &[u8], offset: u64) -> ();
-        copy(from: &File, to: &File, count: u64) -> ();
-        make_directory(place: Place<'_>, mode: u32) -> bool;
-        rename(from: Place<'_>, to: Place<'_>) -> ();
-        exchange(one: Place<'_>, other: Place<'_>) -> ();
-        link(from: Place<'_>, to: Place<'_>) -> ();
-        remove_file(place: Place<'_>) -> ();
-        remove_directory(place: Place<'_>) -> ();
-    }
-    fn sync_file(&self, _: &File) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn sync_directory(&self, _: BorrowedFd<'_>) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]
@@ -180,7 +148,7 @@ async fn uploads_take_parts_at_once_and_leave_nothing_when_dropped() {
     let parts: Vec<Bytes> = (0..20u8).map(|number| Bytes::from(vec![number; 1000 + usize::from(number)])).collect();
     let whole: Vec<u8> = parts.concat();
     let mut upload = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    let sending: Vec<_> = parts.iter().map(|part| upload.put_part(part.clone())).collect();
+    let sending: Vec<_> = parts.iter().map(|part| upload.put_part(part.clone().into())).collect();
     for result in futures_util::future::join_all(sending.into_iter().rev()).await {
         result.unwrap();
     }
@@ -191,13 +159,13 @@ async fn uploads_take_parts_at_once_and_leave_nothing_when_dropped() {
     assert_eq!(store.get_bytes(&key("u")).await.unwrap(), whole);
 
     let mut wrong = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    wrong.put_part(Bytes::from_static(b"x")).await.unwrap();
+    wrong.put_part("x".into()).await.unwrap();
     assert_eq!(wrong.finish(Crc32c(1)).await.unwrap_err().kind(), ErrorKind::Corrupt);
     let mut unwritten = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    drop(unwritten.put_part(Bytes::from_static(b"x")));
+    drop(unwritten.put_part("x".into()));
     assert_eq!(unwritten.finish(Crc32c::of(b"x")).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     let mut dropped = store.start_upload(&key("u"), PutOptions::default()).await.unwrap();
-    dropped.put_part(Bytes::from_static(b"x")).await.unwrap();
+    dropped.put_part("x".into()).await.unwrap();
     drop(dropped);
     assert_eq!(files_below(&scratch.0.join("objects/main/unfinished")), [] as [PathBuf; 0]);
 
@@ -235,27 +203,7 @@ async fn nothing_is_read_or_written_outside_while_links_and_directories_are_swap
     let store = Arc::new(FileStore::with_operations(&scratch.0, "main".to_owned(), Arc::new(Unsynced)));
     store.put_bytes(&key("a/c"), "inside").await.unwrap();
     let objects = scratch.0.join("objects/main/objects");
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let swapper = std::thread::spawn({
-        let (stop, objects, outside) = (Arc::clone(&stop), objects.clone(), outside.0.clone());
-        move || {
-            let (real, aside) = (objects.join("a.d"), objects.join("aside"));
-            let mut swaps = 0u64;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                if std::fs::rename(&real, &aside).is_ok() {
-                    let _ = std::os::unix::fs::symlink(&outside, &real);
-                    std::thread::sleep(Duration::from_micros(20));
-                    let _ = std::fs::remove_file(&real);
-                    while std::fs::rename(&aside, &real).is_err() {
-                        let _ = std::fs::remove_dir_all(&real);
-                    }
-                    swaps += 1;
-                    std::thread::sleep(Duration::from_micros(100));
-                }
-            }
-            swaps
-        }
-    });
+    let swapping = Swapping::start(vec![(objects.join("a.d"), outside.0.clone())]);
     let mut read = 0;
     for round in 0..1000 {
         let _ = store.put_bytes(&key("a/x"), "inside").await;
@@ -268,8 +216,7 @@ async fn nothing_is_read_or_written_outside_while_links_and_directories_are_swap
             let _ = store.list_all("").await;
         }
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(swapper.join().unwrap() > 100 && read > 10, "{read} reads");
+    assert!(swapping.stop() > 100 && read > 10, "{read} reads");
     assert_eq!(files_below(&outside.0), [outside.0.join("c.o")]);
     std::fs::remove_dir_all(objects.join("a.d")).unwrap();
     std::os::unix::fs::symlink(&outside.0, objects.join("a.d")).unwrap();

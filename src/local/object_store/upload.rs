@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::call::{Call, blocking};
@@ -12,7 +11,7 @@ use super::publish::publish;
 use super::record::Record;
 use super::temporary::Temporary;
 use super::{MAX_OBJECT_BYTES, RULES};
-use crate::object_store::{Crc32c, PartRules, PutResult, Upload};
+use crate::object_store::{Crc32c, PartRules, Payload, PutResult, Upload};
 use crate::{ErrorKind, PutOptions, Result};
 
 /// How much is written before the disk is set to work on it, so that it is not idle until the end.
@@ -47,11 +46,11 @@ impl Upload for FileUpload {
         RULES
     }
 
-    fn put_part(&mut self, part: Bytes) -> BoxFuture<'static, Result<()>> {
+    fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
         let call = Call { operation: "object_store.put_part", ..self.call.clone() };
         let (temporary, parts) = (Arc::clone(&self.temporary), Arc::clone(&self.parts));
         let offset = self.size;
-        self.size += part.len() as u64;
+        self.size += part.len();
         let sync = offset / SYNC_BYTES < self.size / SYNC_BYTES;
         let number = {
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,19 +70,30 @@ impl Upload for FileUpload {
             }
             let subject = call.subject.clone();
             blocking(call.operation, &subject, move || {
-                let written = temporary.bucket.operations.write_at(&temporary.file, &part, offset);
-                written.map_err(|source| call.io("the part could not be written", source))?;
+                let (mut crc, mut next) = (Crc32c(0), offset);
+                for piece in part.pieces() {
+                    // Summed while it is in the processor's cache for the sake of the writing.
+                    crc = crc.append(piece);
+                    let written = temporary.bucket.operations.write_at(&temporary.file, piece, next);
+                    written.map_err(|source| call.io("the part could not be written", source))?;
+                    next += piece.len() as u64;
+                }
                 if sync {
                     // Other parts are written meanwhile. A failure must be told: the system tells of it only once.
                     let synced = temporary.bucket.operations.sync_file(&temporary.file);
                     synced.map_err(|source| call.io("what was written could not be made durable", source))?;
                 }
                 let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-                parts[number] = Some((Crc32c::of(&part), part.len() as u64));
-                Ok(())
+                parts[number] = Some((crc, part.len()));
+                Ok(crc)
             })
             .await
         })
+    }
+
+    /// A file does not refuse for a while.
+    fn setbacks(&self) -> u64 {
+        0
     }
 
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {

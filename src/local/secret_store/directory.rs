@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fd::{AsFd as _, OwnedFd};
@@ -26,6 +26,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 pub(super) struct Home {
     pub(super) root: PathBuf,
     pub(super) operations: Arc<dyn FileOperations>,
+    /// The directory whose name is known to be durable, by device and inode.
+    durable: Mutex<Option<(u64, u64)>>,
 }
 
 /// The directory, opened for one operation. Everything below it is reached through this descriptor, so that nobody
@@ -35,21 +37,73 @@ pub(super) struct Directory {
     path: PathBuf,
     operations: Arc<dyn FileOperations>,
     operation: &'static str,
+    identity: (u64, u64),
 }
 
 /// The right to change records, until dropped.
 pub(super) struct Locked(Directory);
 
+impl Home {
+    pub(super) fn new(root: PathBuf, operations: Arc<dyn FileOperations>) -> Self {
+        Self { root, operations, durable: Mutex::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.root.join(NAME)
+    }
+
+    /// Whether nobody else can put another directory in the place of the one with the secrets. The path to the root
+    /// may go through symbolic links: it is the operator's word.
+    fn check_root(&self, root: &OwnedFd, operation: &'static str) -> Result<()> {
+        let denied = |problem: String| Error::new(ErrorKind::PermissionDenied, operation, self.root.display(), problem);
+        let stat = rustix::fs::fstat(root)
+            .map_err(|error| failed(operation, self.root.display(), "the root cannot be used", error.into()))?;
+        let own = rustix::process::geteuid().as_raw();
+        // Root may do everything anyway.
+        if stat.st_uid != own && stat.st_uid != 0 {
+            return Err(denied(format!("the root of the secrets belongs to another user ({})", stat.st_uid)));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            let mode = stat.st_mode & 0o7777;
+            let message = format!("others can write to the root of the secrets (mode {mode:o}); make it 0755 or less");
+            return Err(denied(message));
+        }
+        Ok(())
+    }
+
+    /// The directory, made if it is missing. Its name is durable, also if somebody else has made it who did not come
+    /// to that.
+    fn make(&self, operation: &'static str) -> Result<Directory> {
+        let cannot = |error| failed(operation, self.path().display(), "the directory of secrets cannot be made", error);
+        let root = open_root(&*self.operations, &self.root).map_err(cannot)?;
+        self.check_root(&root, operation)?;
+        let place = Place { directory: root.as_fd(), name: NAME };
+        make_and_open(&*self.operations, place).map_err(cannot)?;
+        let made = Directory::open(self, operation)?.ok_or_else(|| cannot(io::ErrorKind::NotFound.into()))?;
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.identity);
+        Ok(made)
+    }
+
+    fn is_durable(&self, directory: &Directory) -> bool {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) == Some(directory.identity)
+    }
+}
+
 impl Directory {
     /// Opens the directory if it is there.
     pub(super) fn open(home: &Home, operation: &'static str) -> Result<Option<Self>> {
-        let path = home.root.join(NAME);
-        match retry_on_intr(|| rustix::fs::open(&path, DIRECTORY, Mode::empty())) {
-            Ok(fd) => {
-                let directory = Self { fd, path, operations: Arc::clone(&home.operations), operation };
-                directory.check_owner()?;
-                Ok(Some(directory))
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = match retry_on_intr(|| rustix::fs::open(&home.root, flags, Mode::empty())) {
+            Ok(root) => root,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => {
+                return Err(failed(operation, home.root.display(), "the root cannot be opened", error.into()));
             }
+        };
+        home.check_root(&root, operation)?;
+        let path = home.path();
+        match retry_on_intr(|| rustix::fs::openat(&root, NAME, DIRECTORY, Mode::empty())) {
+            Ok(fd) => Self::checked(fd, path, Arc::clone(&home.operations), operation).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 let message = "the directory of secrets is a symbolic link, or no directory";
@@ -61,19 +115,31 @@ impl Directory {
         }
     }
 
+    /// Refuses a directory that somebody else can change.
+    fn checked(
+        fd: OwnedFd,
+        path: PathBuf,
+        operations: Arc<dyn FileOperations>,
+        operation: &'static str,
+    ) -> Result<Self> {
+        let stat = rustix::fs::fstat(&fd).map_err(|error| {
+            failed(operation, path.display(), "the directory of secrets cannot be used", error.into())
+        })?;
+        let problem = if stat.st_mode & 0o022 != 0 {
+            format!("others can write to the directory of secrets (mode {:o}); make it 0700", stat.st_mode & 0o7777)
+        } else if stat.st_uid != rustix::process::geteuid().as_raw() {
+            format!("the directory of secrets belongs to another user ({})", stat.st_uid)
+        } else {
+            return Ok(Self { fd, path, operations, operation, identity: (stat.st_dev, stat.st_ino) });
+        };
+        Err(Error::new(ErrorKind::PermissionDenied, operation, path.display(), problem))
+    }
+
     /// Opens the directory, making it if it is missing, and waits for the right to change records.
     pub(super) fn lock(home: &Home, operation: &'static str) -> Result<Locked> {
         let directory = match Self::open(home, operation)? {
-            Some(directory) => directory,
-            None => {
-                let path = home.root.join(NAME);
-                let made = open_root(&*home.operations, &home.root)
-                    .and_then(|root| make_and_open(&*home.operations, Place { directory: root.as_fd(), name: NAME }));
-                let cannot =
-                    |error| failed(operation, path.display(), "the directory of secrets cannot be made", error);
-                made.map_err(cannot)?;
-                Self::open(home, operation)?.ok_or_else(|| cannot(io::ErrorKind::NotFound.into()))?
-            }
+            Some(directory) if home.is_durable(&directory) => directory,
+            _ => home.make(operation)?,
         };
         let begun = Instant::now();
         let mut wait = Duration::from_micros(100);
@@ -139,18 +205,6 @@ impl Directory {
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
             Err(error) => Err(self.trouble(error)),
         }
-    }
-
-    fn check_owner(&self) -> Result<()> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(|error| self.trouble(error))?;
-        let problem = if stat.st_mode & 0o022 != 0 {
-            format!("others can write to the directory of secrets (mode {:o}); make it 0700", stat.st_mode & 0o7777)
-        } else if stat.st_uid != rustix::process::geteuid().as_raw() {
-            format!("the directory of secrets belongs to another user ({})", stat.st_uid)
-        } else {
-            return Ok(());
-        };
-        Err(Error::new(ErrorKind::PermissionDenied, self.operation, self.path.display(), problem))
     }
 
     fn trouble(&self, error: Errno) -> Error {

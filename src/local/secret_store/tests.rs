@@ -1,11 +1,13 @@
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::secret_store::SecretState;
 
+mod crash_states;
 mod faults;
+mod places;
 mod processes;
 
 struct Fixture {
@@ -252,26 +254,6 @@ async fn racing_creations_have_exactly_one_winner() {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 7));
     assert!(lost.into_iter().all(|result| result.unwrap_err().kind() == ErrorKind::AlreadyExists));
-}
-
-#[tokio::test]
-async fn a_directory_that_others_can_write_to_or_that_is_a_link_is_refused() {
-    let (fixture, db) = (Fixture::new(), name("db"));
-    put(&fixture.store, &db, "a", PutSecretOptions::default()).await.unwrap();
-    let secrets = fixture.root.join("secrets");
-    for mode in [0o770, 0o702] {
-        std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(mode)).unwrap();
-        let error = fixture.store.get(&db, &VersionSelector::Latest).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        assert!(error.to_string().contains(secrets.to_str().unwrap()), "{error}");
-        assert!(put(&fixture.store, &db, "b", PutSecretOptions::default()).await.is_err());
-    }
-    std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let aside = fixture.root.join("aside");
-    std::fs::rename(&secrets, &aside).unwrap();
-    std::os::unix::fs::symlink(&aside, &secrets).unwrap();
-    let error = fixture.store.get(&db, &VersionSelector::Latest).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]

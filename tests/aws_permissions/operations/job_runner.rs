@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use anycloud::job_runner::{ListExecutions, LogOptions};
 use anycloud::{IdempotencyKey, JobRequest};
 use bytes::Bytes;
@@ -58,6 +60,13 @@ pub(super) const ALL: &[Operation] = &[
         name: "job_runner.get",
         needs: &["ecs:DescribeTasks"],
         run: |cloud, scene| Box::pin(async { cloud.jobs().get(&scene.execution()).await.map(drop) }),
+    },
+    Operation {
+        name: "job_runner.get_within",
+        needs: &["ecs:DescribeTasks"],
+        run: |cloud, scene| {
+            Box::pin(async { cloud.jobs().get_within(&scene.execution(), Duration::ZERO).await.map(drop) })
+        },
     },
     Operation {
         name: "job_runner.get_many",

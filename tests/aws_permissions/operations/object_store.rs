@@ -34,7 +34,7 @@ pub(super) const ALL: &[Operation] = &[
         run: |cloud, scene| {
             Box::pin(async {
                 let mut upload = cloud.objects().start_upload(&scene.key("upload"), PutOptions::default()).await?;
-                upload.put_part(Bytes::from_static(b"content")).await?;
+                upload.put_part("content".into()).await?;
                 upload.finish(Crc32c::of(b"content")).await.map(drop)
             })
         },
@@ -45,7 +45,7 @@ pub(super) const ALL: &[Operation] = &[
         run: |cloud, scene| {
             Box::pin(async {
                 let mut upload = cloud.objects().start_upload(&scene.key("aborted"), PutOptions::default()).await?;
-                upload.put_part(Bytes::from_static(b"content")).await?;
+                upload.put_part("content".into()).await?;
                 upload.abort().await
             })
         },

@@ -66,6 +66,7 @@ impl S3 {
             ("DELETE", None) => self.delete(request, &key),
             ("GET", None) if asked("uploads").is_some() => self.list_uploads(),
             ("GET", None) if asked("list-type").is_some() => self.list(request),
+            ("HEAD", None) if key.is_empty() => xml(200, ""),
             ("GET" | "HEAD", None) => self.get(request, &key),
             _ => refuse(501, "NotImplemented"),
         }
@@ -179,8 +180,12 @@ impl S3 {
 
     fn get(&self, request: &Request, key: &str) -> Vec<u8> {
         let Some(object) = self.objects.get(key) else { return refuse(404, "NoSuchKey") };
-        if let Some(refused) = self.unmet(request, key) {
-            return refused;
+        let named = |name: &str| request.header(name).map(|etag| etag.trim_matches('"'));
+        if named("if-match").is_some_and(|etag| etag != object.etag) {
+            return refuse(412, "PreconditionFailed");
+        }
+        if named("if-none-match").is_some_and(|etag| etag == object.etag) {
+            return super::wire::answer(304, &format!("etag: \"{}\"\r\n", object.etag), b"");
         }
         let mut head = format!("etag: \"{}\"\r\nlast-modified: {}\r\n", object.etag, object.modified);
         object.headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));

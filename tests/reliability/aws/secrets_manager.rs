@@ -17,6 +17,8 @@ struct Version {
 #[derive(Default)]
 struct Secret {
     created: f64,
+    /// When it is to be deleted, if it is.
+    deleted: Option<f64>,
     versions: BTreeMap<String, Version>,
 }
 
@@ -33,6 +35,7 @@ fn text<'a>(asked: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 const MISSING: (&str, &str) = ("ResourceNotFoundException", "Secrets Manager can't find the specified secret.");
+const DELETED: (&str, &str) = ("InvalidRequestException", "the secret was marked for deletion");
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";
 
@@ -57,7 +60,11 @@ impl SecretsManager {
             "ListSecretVersionIds" => self.list_versions(&name),
             "ListSecrets" => Ok(self.list(asked)),
             "UpdateSecretVersionStage" => self.move_stage(&name, asked),
-            "DeleteSecret" => self.secrets.remove(&name).map(|_| json!({"Name": name})).ok_or(MISSING),
+            "DeleteSecret" => self.delete(&name, asked),
+            "RestoreSecret" => {
+                self.secrets.get_mut(&name).ok_or(MISSING)?.deleted = None;
+                Ok(json!({"Name": name}))
+            }
             _ => Err(("InvalidRequestException", "there is no such action here")),
         }
     }
@@ -72,6 +79,9 @@ impl SecretsManager {
     fn add(&mut self, name: &str, asked: &Value, stages: Vec<String>) -> Answer {
         let now = self.now();
         let secret = self.secrets.get_mut(name).ok_or(MISSING)?;
+        if secret.deleted.is_some() {
+            return Err(DELETED);
+        }
         let id = text(asked, "ClientRequestToken").unwrap_or_default().to_owned();
         let field = |name: &str| asked.get(name).cloned().unwrap_or_default();
         let (value, binary) = (field("SecretString"), field("SecretBinary"));
@@ -92,7 +102,7 @@ impl SecretsManager {
             return Err(("ResourceExistsException", "A resource with the ID you requested already exists."));
         }
         let created = self.now();
-        self.secrets.entry(name.to_owned()).or_insert(Secret { created, versions: BTreeMap::new() });
+        self.secrets.entry(name.to_owned()).or_insert(Secret { created, deleted: None, versions: BTreeMap::new() });
         self.add(name, asked, vec![CURRENT.to_owned()])
     }
 
@@ -102,8 +112,23 @@ impl SecretsManager {
         self.add(name, asked, stages.unwrap_or_else(|| vec![CURRENT.to_owned()]))
     }
 
+    /// At once where that is asked for, and else later: <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DeleteSecret.html>
+    fn delete(&mut self, name: &str, asked: &Value) -> Answer {
+        let now = self.now();
+        let secret = self.secrets.get_mut(name).ok_or(MISSING)?;
+        if asked["ForceDeleteWithoutRecovery"] == true {
+            self.secrets.remove(name);
+        } else if secret.deleted.replace(now).is_some() {
+            return Err(DELETED);
+        }
+        Ok(json!({"Name": name, "DeletionDate": now}))
+    }
+
     fn get(&self, name: &str, asked: &Value) -> Answer {
         let secret = self.secrets.get(name).ok_or(MISSING)?;
+        if secret.deleted.is_some() {
+            return Err(DELETED);
+        }
         let stage = text(asked, "VersionStage").unwrap_or(CURRENT);
         let is = |id: &str, version: &Version| match text(asked, "VersionId") {
             Some(wanted) => wanted == id,
@@ -121,7 +146,11 @@ impl SecretsManager {
         let stages = |version: &Version| Value::from(version.stages.clone());
         let stages: serde_json::Map<_, _> =
             secret.versions.iter().map(|(id, version)| (id.clone(), stages(version))).collect();
-        Ok(json!({"Name": name, "CreatedDate": secret.created, "VersionIdsToStages": stages}))
+        let mut told = json!({"Name": name, "CreatedDate": secret.created, "VersionIdsToStages": stages});
+        if let Some(deleted) = secret.deleted {
+            told["DeletedDate"] = deleted.into();
+        }
+        Ok(told)
     }
 
     fn list_versions(&self, name: &str) -> Answer {

@@ -47,7 +47,8 @@ impl Request {
 }
 
 pub(super) fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = if status == 204 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let length =
+        if matches!(status, 204 | 304) { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     let mut all = format!("HTTP/1.1 {status} Said\r\n{length}{headers}connection: close\r\n\r\n").into_bytes();
     all.extend_from_slice(body);
     all

@@ -8,8 +8,10 @@ fn request(scene: &Scene) -> anycloud::JobRequest {
     anycloud::JobRequest { idempotency_key: Some(key), ..Default::default() }
 }
 
+/// A job that runs, and that the server finds already.
 async fn begin_job(scene: &Scene) -> Result<()> {
     let execution = scene.clean_jobs().run(&scene.long, request(scene)).await?;
+    scene.clean_jobs().get(&execution.id).await?;
     scene.note("execution", execution.id);
     Ok(())
 }
@@ -19,12 +21,17 @@ fn execution(scene: &Scene) -> anycloud::ExecutionId {
 }
 
 async fn job_truth(scene: &Scene, job: &JobName) -> Result<Truth> {
-    let options = anycloud::job_runner::ListExecutions { job: Some(job.clone()), ..Default::default() };
-    let all: Vec<_> = scene.clean_jobs().list(options).try_collect().await?;
-    Ok(match all.len() {
+    let runs = match &scene.begun {
+        Some(begun) => begun(job).await?,
+        None => {
+            let options = anycloud::job_runner::ListExecutions { job: Some(job.clone()), ..Default::default() };
+            scene.clean_jobs().list(options).try_collect::<Vec<_>>().await?.len()
+        }
+    };
+    Ok(match runs {
         0 => Truth::NotApplied,
         1 => Truth::Applied,
-        many => Truth::Broken(format!("{many} executions of one submission")),
+        many => Truth::Broken(format!("{many} runs of one submission")),
     })
 }
 
@@ -50,6 +57,14 @@ pub(super) const OPERATIONS: &[Operation] = steps! {
     "get" Jobs {
         prepare(s) { begin_job(s).await }
         act(s) { s.jobs().get(&execution(s)).await.map(|found| format!("{}", found.state.is_finished())) }
+    }
+    "get_many" Jobs {
+        prepare(s) { begin_job(s).await }
+        act(s) {
+            let mut found = s.jobs().get_many(&[execution(s)]).await;
+            let found = found.pop().expect("there is one answer for each")?;
+            Ok(format!("{}", found.state.is_finished()))
+        }
     }
     "list" Jobs {
         prepare(s) { begin_job(s).await }

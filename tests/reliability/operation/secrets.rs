@@ -1,7 +1,10 @@
+use anycloud::secret_store::{DeleteSecret, PutSecretOptions, SecretStage, SecretState};
 use anycloud::{ErrorKind, Result, VersionSelector};
 use futures_util::TryStreamExt as _;
 
 use super::{Family, Operation, Scene, Truth, done, steps};
+
+const RECOVERABLE: DeleteSecret = DeleteSecret::Recoverable { days: 7 };
 
 async fn begin_secret(scene: &Scene) -> Result<()> {
     let version = scene.clean_secrets().create(&scene.secret(), scene.value(1), Default::default()).await?;
@@ -40,6 +43,11 @@ impl Scene {
         })
     }
 
+    async fn is_pending_deletion(&self) -> Result<bool> {
+        let found = self.clean_secrets().describe(&self.secret()).await?;
+        Ok(matches!(found.state, SecretState::PendingDeletion { .. }))
+    }
+
     async fn version_truth(&self, selector: &str, expected: Option<ErrorKind>) -> Result<Truth> {
         let id = anycloud::SecretVersionId::new(selector).expect("an id");
         let read = self.clean_secrets().get(&self.secret(), &VersionSelector::Id(id)).await;
@@ -72,10 +80,27 @@ pub(super) const OPERATIONS: &[Operation] = steps! {
         prepare(s) { begin_secret(s).await }
         act(s) {
             let first = anycloud::SecretVersionId::new(s.noted("first")).expect("an id");
-            let options = anycloud::secret_store::PutSecretOptions { if_current: Some(first), ..Default::default() };
+            let options = PutSecretOptions { if_current: Some(first), ..Default::default() };
             s.secrets().put(&s.secret(), s.value(2), options).await.map(done)
         }
         truth(s) { s.secret_truth(Some(1), 2, 2).await }
+    }
+    "put_staged" Secrets {
+        prepare(s) { begin_secret(s).await }
+        act(s) {
+            let options = PutSecretOptions { stage: SecretStage::Staged, ..Default::default() };
+            s.secrets().put(&s.secret(), s.value(2), options).await.map(done)
+        }
+        truth(s) {
+            let versions: Vec<_> = s.clean_secrets().list_versions(&s.secret()).try_collect().await?;
+            let current = s.clean_secrets().get(&s.secret(), &VersionSelector::Latest).await?.value;
+            Ok(match versions.len() {
+                _ if !current.same_as(&s.value(1)) => Truth::Broken("a staged version became current".to_owned()),
+                1 => Truth::NotApplied,
+                2 => Truth::Applied,
+                many => Truth::Broken(format!("{many} versions where 2 were put")),
+            })
+        }
     }
     "promote" Secrets {
         prepare(s) { begin_two_versions(s).await }
@@ -152,9 +177,22 @@ pub(super) const OPERATIONS: &[Operation] = steps! {
             Ok(if set { Truth::Applied } else { Truth::NotApplied })
         }
     }
+    "delete_recoverable" Secrets {
+        prepare(s) { begin_secret(s).await }
+        act(s) { s.secrets().delete(&s.secret(), RECOVERABLE).await.map(done) }
+        truth(s) { Ok(if s.is_pending_deletion().await? { Truth::Applied } else { Truth::NotApplied }) }
+    }
+    "restore" Secrets {
+        prepare(s) {
+            begin_secret(s).await?;
+            s.clean_secrets().delete(&s.secret(), RECOVERABLE).await
+        }
+        act(s) { s.secrets().restore(&s.secret()).await.map(done) }
+        truth(s) { Ok(if s.is_pending_deletion().await? { Truth::NotApplied } else { Truth::Applied }) }
+    }
     "delete" Secrets {
         prepare(s) { begin_secret(s).await }
-        act(s) { s.secrets().delete(&s.secret(), anycloud::secret_store::DeleteSecret::Immediate).await.map(done) }
+        act(s) { s.secrets().delete(&s.secret(), DeleteSecret::Immediate).await.map(done) }
         truth(s) {
             match s.clean_secrets().get(&s.secret(), &VersionSelector::Latest).await {
                 Ok(_) => Ok(Truth::NotApplied),

@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt as _;
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::EcsRunner;
@@ -113,36 +112,6 @@ async fn throttling_is_waited_out() {
     let execution = started(&runner, keyed("k")).await;
     assert_eq!(runner.get(&execution.id).await.unwrap().state, JobState::Running);
     assert_eq!(ecs.asked("DescribeTasks").len(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_thousand_waiting_executions_cost_ten_calls_a_look() {
-    let ecs = Ecs::new(|asked| {
-        let ids: Vec<&str> = asked.body["tasks"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
-        assert!(ids.len() <= 100);
-        let tasks: Vec<Value> = ids
-            .iter()
-            .map(|id| task(usize::from_str_radix(id, 16).unwrap(), &json!({}), json!({"lastStatus": "RUNNING"})))
-            .collect();
-        Reply::Json(json!({"tasks": tasks}))
-    });
-    let runner = ecs.runner(&Arc::default(), |_| {});
-    let ids: Vec<ExecutionId> =
-        (0..1_000).map(|number| ExecutionId::new(format!("main/-/{}", id_of(number))).unwrap()).collect();
-    let seen = join_all(ids.iter().map(|id| runner.get(id))).await;
-    assert!(seen.into_iter().zip(&ids).all(|(seen, id)| seen.unwrap().id == *id));
-    assert_eq!(ecs.asked("DescribeTasks").len(), 10);
-    // Spread over ten seconds, as by waits that began at different times.
-    let spread = ids.iter().enumerate().map(|(number, id)| {
-        let runner = runner.clone();
-        async move {
-            tokio::time::sleep(Duration::from_millis(number as u64 * 10)).await;
-            runner.get(id).await.unwrap()
-        }
-    });
-    join_all(spread).await;
-    let calls = ecs.asked("DescribeTasks").len() - 10;
-    assert!(calls <= 11, "{calls} calls");
 }
 
 fn running_for(seconds: u64) -> Value {

@@ -40,6 +40,8 @@ pub(super) enum Reply {
     Refusal(Value),
     /// The connection breaks after the request was sent.
     Lost,
+    /// The answer comes after this long.
+    Late(Duration, Value),
 }
 
 type Script = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
@@ -66,15 +68,23 @@ impl HttpConnector for Ecs {
         let before = asked.iter().filter(|(name, _)| *name == operation).count();
         asked.push((operation.clone(), body.clone()));
         drop(asked);
-        let answer = |status: u16, body: Value| {
+        let response = |status: u16, body: Value| {
             let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body.to_string()));
             response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
-            HttpConnectorFuture::ready(Ok(response))
+            Ok(response)
         };
+        let answer = |status, body| HttpConnectorFuture::ready(response(status, body));
         match (self.script)(&Asked { operation, body, before }) {
             Reply::Json(body) => answer(200, body),
             Reply::Error(code, message) => answer(400, json!({"__type": code, "message": message})),
             Reply::Refusal(body) => answer(400, body),
+            Reply::Late(wait, body) => {
+                let late = response(200, body);
+                HttpConnectorFuture::new(async move {
+                    tokio::time::sleep(wait).await;
+                    late
+                })
+            }
             Reply::Lost => HttpConnectorFuture::ready(Err(ConnectorError::io("connection reset".into()))),
         }
     }
@@ -207,6 +217,10 @@ impl ObjectStore for Shelf {
 
     fn capabilities(&self) -> &ObjectCapabilities {
         unimplemented!("not asked by the runner")
+    }
+
+    fn transfer(&self) -> crate::TransferPolicy {
+        Default::default()
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, options: PutOptions) -> Result<PutResult> {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -281,6 +282,30 @@ async fn the_default_vpc_is_taken_if_that_is_allowed() {
     runner.run(&job(), keyed("k")).await.unwrap();
     let network = &ecs.asked("RunTask")[0]["networkConfiguration"]["awsvpcConfiguration"];
     assert_eq!(network, &json!({"subnets": ["subnet-7"], "assignPublicIp": "ENABLED"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_in_the_time_of_one_call_however_many_requests_it_takes() {
+    let late = |reply| match reply {
+        Reply::Json(body) => Reply::Late(Duration::from_secs(25), body),
+        other => other,
+    };
+    let ecs = Ecs::new(move |asked| match &*asked.operation {
+        "DescribeTaskDefinition" => late(definition()),
+        "DescribeServices" => late(Reply::Json(json!({"services": [{"networkConfiguration": {
+            "awsvpcConfiguration": {"subnets": ["subnet-a"]}}}]}))),
+        _ => late(started(1, asked)),
+    });
+    let shelf = Arc::new(Shelf::default());
+    let runner = ecs.runner(&shelf, |config| {
+        config.aws.subnets.clear();
+        config.aws.ecs_service = Some("web".to_owned());
+    });
+    let begun = tokio::time::Instant::now();
+    let error = runner.run(&job(), keyed("k")).await.unwrap_err();
+    // The request to run was on its way, so that the key is not free.
+    assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::Indeterminate, 60));
+    assert_eq!((ecs.asked("RunTask").len(), shelf.keys().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,15 +5,24 @@
 //! its own before it becomes the task's program.
 
 mod begin;
+mod journal;
+mod log;
 mod output;
 mod task;
 mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(test)]
+pub(super) use self::begin::{Charge, take_over};
+use super::directory::Directory;
+use super::home::Home;
+use crate::ExecutionId;
+use crate::local::file_operations::System;
 
 /// The first argument of every stage.
 pub(super) const ARGUMENT: &str = "anycloud:supervise";
@@ -54,8 +63,8 @@ pub fn supervise_if_asked() {
     let stage = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
     let code = match (stage.to_str(), rest.as_slice()) {
-        (Some(STARTING), [directory]) => start(&PathBuf::from(directory)),
-        (Some(STAYING), [directory]) => begin::stay(PathBuf::from(directory)),
+        (Some(STARTING), [root, id]) => directory(root, id).map_or(2, |directory| start(&directory)),
+        (Some(STAYING), [root, id]) => directory(root, id).map_or(2, |directory| begin::stay(&directory)),
         (Some(TASK), [supervisor, command @ ..]) => task::become_task(supervisor, command),
         _ => 2,
     };
@@ -90,12 +99,19 @@ fn this_program() -> Command {
     command
 }
 
-fn start(directory: &PathBuf) -> i32 {
+/// The execution that the arguments name.
+fn directory(root: &OsStr, id: &OsStr) -> Option<Directory> {
+    let home = Home { root: root.into(), operations: Arc::new(System) };
+    Directory::named(&Arc::new(home), &ExecutionId::new(id.to_str()?).ok()?)
+}
+
+fn start(directory: &Directory) -> i32 {
     // For the message of a panic, which nothing else would keep.
-    let errors = super::record::private_file(&directory.join("supervisor.log"));
+    let errors = directory.create("supervisor.log");
     let spawned = this_program()
         .arg(STAYING)
-        .arg(directory)
+        .arg(directory.root())
+        .arg(directory.id().as_str())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(errors.map_or_else(|_| Stdio::null(), Stdio::from))

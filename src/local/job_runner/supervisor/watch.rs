@@ -1,11 +1,14 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitOptions, wait};
 
+use super::super::directory::Directory;
 use super::super::processes::Tree;
-use super::super::record::{Claim, Directory, Durability, Plan, Record, now};
-use super::output::{Log, Pipe};
+use super::super::record::{Claim, Plan};
+use super::journal::Journal;
+use super::output::Pipe;
 use super::task::{End, Task};
 use crate::job_runner::{Evidence, StopCause, TaskCounts, classify};
 
@@ -15,19 +18,16 @@ const TICK: Duration = Duration::from_millis(100);
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long the end of processes that were killed is waited for.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
-/// How often the final state is written before it is given up.
-const FINAL_ATTEMPTS: u32 = 60;
 
 /// One execution under supervision.
 pub(super) struct Watch {
     directory: Directory,
     claim: Claim,
     plan: Plan,
-    record: Record,
+    journal: Journal,
     tree: Tree,
     tasks: Vec<Task>,
     pipes: Vec<Pipe>,
-    log: Log,
     /// The task whose end decides the outcome: the first that failed.
     deciding: Option<usize>,
     stop: Option<(StopCause, Instant)>,
@@ -35,11 +35,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(directory: Directory, claim: Claim, plan: Plan, record: Record) -> Self {
+    pub(super) fn new(directory: Directory, claim: Claim, plan: Plan, journal: Journal) -> Self {
         let tree = Tree::below_this_process(&claim.marker);
-        let log = Log::create(&directory.log());
         let (tasks, pipes) = (Vec::new(), Vec::new());
-        Self { directory, claim, plan, record, tree, tasks, pipes, log, deciding: None, stop: None, leftovers: false }
+        Self { directory, claim, plan, journal, tree, tasks, pipes, deciding: None, stop: None, leftovers: false }
     }
 
     pub(super) fn run(mut self) {
@@ -48,12 +47,12 @@ impl Watch {
         let deadline = self.plan.timeout.and_then(|timeout| begun.checked_add(timeout));
         loop {
             self.reap();
-            self.note();
+            self.journal.note(self.counts());
             if self.tasks.iter().all(|task| task.end.is_some()) {
                 break;
             }
             if self.stop.is_none() {
-                if self.directory.is_asked_to_cancel() {
+                if let Ok(true) = self.directory.is_asked_to_cancel() {
                     self.ask(StopCause::Cancelled);
                 } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     self.ask(StopCause::TimedOut);
@@ -76,14 +75,13 @@ impl Watch {
             self.read(Duration::from_millis(20));
         }
         for mut pipe in std::mem::take(&mut self.pipes) {
-            pipe.end(&mut self.log);
+            pipe.end(&mut self.journal.log);
         }
-        self.log.sync();
         self.conclude();
     }
 
     fn start(&mut self) {
-        self.record.started = Some(now());
+        self.journal.start();
         for index in 0..self.claim.tasks {
             let (task, pipes) = Task::start(index, &self.claim, &self.plan);
             if let Some((stdout, stderr)) = pipes {
@@ -140,15 +138,6 @@ impl Watch {
         }
     }
 
-    /// Tells who looks how many tasks are where. Need not be durable: that there is a record, is.
-    fn note(&mut self) {
-        let counts = self.counts();
-        if counts != self.record.tasks {
-            self.record.tasks = counts;
-            let _ = self.directory.set_record(&self.record, Durability::Cached);
-        }
-    }
-
     /// Waits for output or the end of a task, and takes the output.
     fn read(&mut self, longest: Duration) {
         let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
@@ -161,12 +150,12 @@ impl Watch {
         };
         drop(waiting);
         let mut ready = ready.into_iter();
-        let log = &mut self.log;
+        let log = &mut self.journal.log;
         self.pipes.retain_mut(|pipe| if ready.next() == Some(true) { pipe.take(log) } else { true });
-        self.log.flush();
+        log.flush();
     }
 
-    fn conclude(&mut self) {
+    fn conclude(self) {
         let deciding = self.deciding.unwrap_or(0);
         let mut evidence = Evidence { stop: self.stop.map(|(cause, _)| cause), ..Evidence::default() };
         let mut reason = None;
@@ -179,7 +168,7 @@ impl Watch {
             }
             None => {}
         }
-        let details = &mut self.record.details;
+        let mut details = BTreeMap::new();
         if self.claim.tasks > 1 && self.deciding.is_some() {
             details.insert("task".to_owned(), deciding.to_string());
         }
@@ -189,22 +178,10 @@ impl Watch {
         if let Some(signal) = evidence.signal {
             details.insert("signal".to_owned(), signal.to_string());
         }
-        if let Some(problem) = &self.log.problem {
-            details.insert("log_incomplete".to_owned(), problem.clone());
-        }
         if self.leftovers {
             details.insert("leftover_processes".to_owned(), "some did not end when they were killed".to_owned());
         }
-        self.record.tasks = self.counts();
-        self.record.finished = Some(now());
-        self.record.outcome = Some(classify(&evidence));
-        self.record.reason = reason;
-        // A disk that is full for a while must not make a known end unknown.
-        for _ in 0..FINAL_ATTEMPTS {
-            if self.directory.set_record(&self.record, Durability::Synced).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        let counts = self.counts();
+        self.journal.finish(counts, classify(&evidence), reason, details);
     }
 }

@@ -1,11 +1,14 @@
 //! Every operation on the disk made to fail, once, in every call that changes something.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use rustix::io::Errno;
 
 use super::*;
+use crate::local::file_operations::Place;
 
 /// Fails the n-th operation from now.
 #[derive(Debug)]
@@ -64,8 +67,8 @@ async fn mutate(store: &Arc<FileStore>, what: &str) -> Result<()> {
         "replace" => store.put_bytes(&key("d/old"), "fresh").await.map(drop),
         "upload" => {
             let mut upload = store.start_upload(&key("d/old"), PutOptions::default()).await?;
-            upload.put_part(Bytes::from_static(b"fre")).await?;
-            upload.put_part(Bytes::from_static(b"sh")).await?;
+            upload.put_part("fre".into()).await?;
+            upload.put_part("sh".into()).await?;
             upload.finish(Crc32c::of(b"fresh")).await.map(drop)
         }
         "copy" => store.copy(&key("d/source"), &key("d/old"), CopyOptions::default()).await.map(drop),
