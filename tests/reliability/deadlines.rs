@@ -14,12 +14,13 @@ use crate::operation::Truth;
 use crate::stage::{Stage, names};
 
 /// Less than an attempt may take, and more than a half of a call.
-const LATE: Duration = Duration::from_millis(700);
-/// What this machine may take beside the waiting.
-const MOODS: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(1400);
+/// What this machine may take beside the waiting, while other trials run. A call of three requests without a deadline
+/// would take longer still.
+const MOODS: Duration = Duration::from_millis(1500);
 
 fn policy() -> RetryPolicy {
-    let (attempt_timeout, call_timeout) = (Duration::from_millis(900), Duration::from_secs(1));
+    let (attempt_timeout, call_timeout) = (Duration::from_millis(1800), Duration::from_secs(2));
     RetryPolicy { attempt_timeout, call_timeout, budget: u32::MAX, ..gcp::policy() }
 }
 

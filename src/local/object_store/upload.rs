@@ -1,10 +1,11 @@
 //! Uploads in parts: one temporary file, into which every part goes at its own offset.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
 
 use super::call::{Call, blocking};
 use super::publish::publish;
@@ -18,19 +19,28 @@ use crate::{ErrorKind, PutOptions, Result};
 const SYNC_BYTES: u64 = 64 << 20;
 
 /// The checksum and the length of each part that is written.
-type Parts = Arc<Mutex<Vec<Option<(Crc32c, u64)>>>>;
+type Parts = Arc<std::sync::Mutex<Vec<Option<(Crc32c, u64)>>>>;
 
 pub(super) struct FileUpload {
     call: Call,
     options: PutOptions,
     temporary: Arc<Temporary>,
     parts: Parts,
+    /// One part is written at a time: several would wait for the lock of the one file, spinning.
+    writing: Arc<Mutex<()>>,
     size: u64,
 }
 
 impl FileUpload {
     pub(super) fn new(call: Call, options: PutOptions, temporary: Temporary) -> Self {
-        Self { call, options, temporary: Arc::new(temporary), parts: Parts::default(), size: 0 }
+        Self {
+            call,
+            options,
+            temporary: Arc::new(temporary),
+            parts: Parts::default(),
+            writing: Arc::default(),
+            size: 0,
+        }
     }
 }
 
@@ -49,6 +59,7 @@ impl Upload for FileUpload {
     fn put_part(&mut self, part: Payload) -> BoxFuture<'static, Result<Crc32c>> {
         let call = Call { operation: "object_store.put_part", ..self.call.clone() };
         let (temporary, parts) = (Arc::clone(&self.temporary), Arc::clone(&self.parts));
+        let writing = Arc::clone(&self.writing);
         let offset = self.size;
         self.size += part.len();
         let sync = offset / SYNC_BYTES < self.size / SYNC_BYTES;
@@ -68,26 +79,32 @@ impl Upload for FileUpload {
             if let Some((kind, message)) = problem {
                 return Err(call.error(kind, message));
             }
-            let subject = call.subject.clone();
-            blocking(call.operation, &subject, move || {
+            let (subject, operation) = (call.subject.clone(), call.operation);
+            let turn = writing.lock().await;
+            let (calling, written) = (call.clone(), Arc::clone(&temporary));
+            let crc = blocking(operation, &subject, move || {
                 let (mut crc, mut next) = (Crc32c(0), offset);
                 for piece in part.pieces() {
                     // Summed while it is in the processor's cache for the sake of the writing.
                     crc = crc.append(piece);
-                    let written = temporary.bucket.operations.write_at(&temporary.file, piece, next);
-                    written.map_err(|source| call.io("the part could not be written", source))?;
+                    let done = written.bucket.operations.write_at(&written.file, piece, next);
+                    done.map_err(|source| calling.io("the part could not be written", source))?;
                     next += piece.len() as u64;
                 }
-                if sync {
-                    // Other parts are written meanwhile. A failure must be told: the system tells of it only once.
-                    let synced = temporary.bucket.operations.sync_file(&temporary.file);
-                    synced.map_err(|source| call.io("what was written could not be made durable", source))?;
-                }
-                let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-                parts[number] = Some((crc, part.len()));
-                Ok(crc)
+                Ok((crc, part.len()))
             })
-            .await
+            .await?;
+            drop(turn);
+            if sync {
+                // Other parts are written meanwhile. A failure must be told: the system tells of it only once.
+                blocking(operation, &subject, move || {
+                    let synced = temporary.bucket.operations.sync_file(&temporary.file);
+                    synced.map_err(|source| call.io("what was written could not be made durable", source))
+                })
+                .await?;
+            }
+            parts.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(crc);
+            Ok(crc.0)
         })
     }
 
@@ -97,7 +114,7 @@ impl Upload for FileUpload {
     }
 
     async fn finish(self: Box<Self>, crc32c: Crc32c) -> Result<PutResult> {
-        let Self { call, options, temporary, parts, size } = *self;
+        let Self { call, options, temporary, parts, size, .. } = *self;
         let call = Call { operation: "object_store.finish_upload", ..call };
         let parts = std::mem::take(&mut *parts.lock().unwrap_or_else(PoisonError::into_inner));
         let mut actual = Crc32c(0);
